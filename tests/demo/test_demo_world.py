@@ -1,0 +1,133 @@
+"""The artificial world is deterministic, in real formats, and its answers are true."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from weam_ray.demo import WorldConfig, write_world
+from weam_ray.demo.grammar import GRAMMARS, links, text
+from weam_ray.demo.lexicon import take_inventory
+from weam_ray.demo.meaning import Speaker
+from weam_ray.identity import content_hash
+
+LANGUAGES = ("en", "qaa", "qab", "qac")
+SMALL = WorldConfig(mono_sentences=300, pairs=300, train_items=3000, dev_items=300, test_items=3000)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("world")
+    write_world(SMALL, out)
+    return out
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf8").splitlines()
+
+
+def items(world: Path, split: str, language: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in lines(world / "nli" / f"nli.{split}.{language}.jsonl")]
+
+
+def test_same_seed_same_bytes_other_seed_other_world(world: Path, tmp_path: Path) -> None:
+    write_world(SMALL, tmp_path / "again")
+    write_world(SMALL.model_copy(update={"seed": 8}), tmp_path / "other")
+    assert content_hash(tmp_path / "again") == content_hash(world)
+    assert content_hash(tmp_path / "other") != content_hash(world)
+
+
+def test_more_pairs_leave_items_as_they_are(world: Path, tmp_path: Path) -> None:
+    write_world(SMALL.model_copy(update={"pairs": 400}), tmp_path)
+    assert content_hash(tmp_path / "nli") == content_hash(world / "nli")
+
+
+def test_counts_are_those_asked_for(world: Path) -> None:
+    for language in LANGUAGES:
+        assert len(lines(world / "mono" / f"mono.{language}.txt")) == 300
+    for language in LANGUAGES[1:]:
+        for domain in ("home", "court", "harbour"):
+            stem = f"{domain}.en-{language}"
+            for path in (f"parallel/{stem}.en", f"parallel/{stem}.{language}", f"gold/{stem}.talp"):
+                assert len(lines(world / path)) == 300
+
+
+def test_gold_links_stay_inside_their_sentences_and_off_the_diagonal(world: Path) -> None:
+    for language in LANGUAGES[1:]:
+        stem = f"home.en-{language}"
+        sources = lines(world / "parallel" / f"{stem}.en")
+        targets = lines(world / "parallel" / f"{stem}.{language}")
+        gold = lines(world / "gold" / f"{stem}.talp")
+        crossed = 0
+        for source, target, row in zip(sources, targets, gold, strict=True):
+            pairs = [tuple(map(int, link.split("-"))) for link in row.split()]
+            assert pairs and all(
+                i < len(source.split()) and j < len(target.split()) for i, j in pairs
+            )
+            crossed += [j for _, j in pairs] != sorted(j for _, j in pairs)
+        assert crossed > 150, f"{language} says things in English order"
+
+
+def test_some_links_are_one_to_many(world: Path) -> None:
+    for language in ("qaa", "qac"):
+        rows = lines(world / "gold" / f"home.en-{language}.talp")
+        targets = [[link.split("-")[1] for link in row.split()] for row in rows]
+        assert sum(len(row) != len(set(row)) for row in targets) > 30
+
+
+def test_links_join_what_means_the_same() -> None:
+    inventory = take_inventory(SMALL.shape())
+    speaker = Speaker(inventory, SMALL.rates(), np.random.default_rng(0))
+    stems = [f"w{number}" for number in range(inventory.concepts)]
+    for meaning in speaker.sentences(0, 200).tolist():
+        english = GRAMMARS["en"](meaning, stems)
+        for language in LANGUAGES[1:]:
+            other = GRAMMARS[language](meaning, stems)
+            slow = [
+                (i, j)
+                for i, (_, units) in enumerate(english)
+                for j, (_, others) in enumerate(other)
+                if set(units) & set(others)
+            ]
+            assert links(english, other) == slow
+            said = {unit for _, units in english for unit in units}
+            assert said == {unit for _, units in other for unit in units}, text(other)
+
+
+def test_languages_share_names_and_nothing_else(world: Path) -> None:
+    words = {
+        language: {
+            word for line in lines(world / "mono" / f"mono.{language}.txt") for word in line.split()
+        }
+        for language in LANGUAGES
+    }
+    for one in LANGUAGES:
+        for other in LANGUAGES:
+            if one < other:
+                shared = words[one] & words[other]
+                assert shared and all(word.istitle() for word in shared), shared
+
+
+def test_domains_share_some_of_their_words(world: Path) -> None:
+    home, court = (
+        {w for line in lines(world / "parallel" / f"{domain}.en-qaa.en") for w in line.split()}
+        for domain in ("home", "court")
+    )
+    assert 0.2 < len(home & court) / len(home | court) < 0.9
+
+
+def test_item_i_is_the_same_in_every_language(world: Path) -> None:
+    for split in ("dev", "test"):
+        english = [item["label"] for item in items(world, split, "en")]
+        for language in LANGUAGES[1:]:
+            assert [item["label"] for item in items(world, split, language)] == english
+
+
+def test_labels_are_balanced(world: Path) -> None:
+    for split in ("train", "dev", "test"):
+        shares = Counter(item["label"] for item in items(world, split, "en"))
+        assert len(shares) == 3 and max(shares.values()) == min(shares.values())

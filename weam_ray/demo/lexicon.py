@@ -1,0 +1,188 @@
+"""Concepts and their surface forms: what can be said, and how each language spells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+ABSENT = -1
+"""In any slot of a meaning: nothing is said there."""
+
+GROUP_WORDS = 4
+"""A verb or adjective group: two synonyms and their two antonyms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How many concepts there are. *Core* ones live in every domain, *own* ones in one."""
+
+    domains: int
+    kinds: int
+    """Hypernyms; each has its own leaf nouns."""
+    core_nouns: int
+    """Leaf nouns of a kind that every domain uses."""
+    own_nouns: int
+    core_verbs: int
+    """Groups of four verbs."""
+    own_verbs: int
+    core_adjectives: int
+    own_adjectives: int
+    core_places: int
+    own_places: int
+    adverbs: int
+    names: int
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Concept numbers, arranged by how they are drawn; rank 0 is the commonest.
+
+    Legend: D domains, K kinds, R ranks within a domain.
+    """
+
+    shape: Shape
+    kinds: Ints
+    """(K,) hypernyms."""
+    nouns: Ints
+    """(D, K, R) leaf nouns of each kind that a domain uses, core ones first."""
+    kind_of: Ints
+    """(concepts,) the hypernym of a leaf noun, else ABSENT."""
+    verbs: Ints
+    """(D, R, 4) groups: two synonyms, then their two antonyms."""
+    adjectives: Ints
+    """(D, R, 4)"""
+    places: Ints
+    """(D, R)"""
+    adverbs: Ints
+    """(2, R) by mood."""
+    names: Ints
+    """(R,) spelled alike in every language."""
+    groups: Ints
+    """(G, 4) all groups of verbs and adjectives."""
+    group_of: Ints
+    """(concepts,) the row of ``groups`` that a verb or adjective is in, else ABSENT."""
+    column_of: Ints
+    """(concepts,) and its column."""
+    concepts: int
+
+
+def take_inventory(shape: Shape) -> Inventory:
+    """Number the concepts: core ones once, own ones once a domain."""
+    counter = 0
+
+    def new(*size: int) -> Ints:
+        nonlocal counter
+        count = int(np.prod(size))
+        counter += count
+        return np.arange(counter - count, counter).reshape(size)
+
+    def shared(core: int, own: int, *rest: int) -> Ints:
+        common = new(core, *rest)
+        return np.stack([np.concatenate([common, new(own, *rest)]) for _ in range(shape.domains)])
+
+    kinds = new(shape.kinds)
+    nouns = shared(shape.core_nouns, shape.own_nouns, shape.kinds).transpose(0, 2, 1)
+    verbs = shared(shape.core_verbs, shape.own_verbs, GROUP_WORDS)
+    adjectives = shared(shape.core_adjectives, shape.own_adjectives, GROUP_WORDS)
+    places = shared(shape.core_places, shape.own_places)
+    adverbs = new(2, shape.adverbs)
+    names = new(shape.names)
+    kind_of = np.full(counter, ABSENT)
+    for kind, leaves in zip(kinds, nouns.transpose(1, 0, 2), strict=True):
+        kind_of[leaves.ravel()] = kind
+    groups = np.unique(
+        np.concatenate([verbs.reshape(-1, GROUP_WORDS), adjectives.reshape(-1, GROUP_WORDS)]),
+        axis=0,
+    )
+    group_of, column_of = np.full(counter, ABSENT), np.full(counter, ABSENT)
+    for column in range(GROUP_WORDS):
+        group_of[groups[:, column]] = np.arange(len(groups))
+        column_of[groups[:, column]] = column
+    return Inventory(
+        shape=shape,
+        kinds=kinds,
+        nouns=nouns,
+        kind_of=kind_of,
+        verbs=verbs,
+        adjectives=adjectives,
+        places=places,
+        adverbs=adverbs,
+        names=names,
+        groups=groups,
+        group_of=group_of,
+        column_of=column_of,
+        concepts=counter,
+    )
+
+
+@dataclass(frozen=True)
+class Phonotactics:
+    """Which syllables a language builds its stems from."""
+
+    onsets: tuple[str, ...]
+    vowels: tuple[str, ...]
+    codas: tuple[str, ...]
+
+    def stem(self, draw: np.random.Generator) -> str:
+        """Two syllables, now and then three."""
+        syllables = 2 + int(draw.random() < 0.25)
+        return "".join(
+            self.onsets[draw.integers(len(self.onsets))]
+            + self.vowels[draw.integers(len(self.vowels))]
+            + (self.codas[draw.integers(len(self.codas))] if last else "")
+            for last in (position == syllables - 1 for position in range(syllables))
+        )
+
+
+SOUNDS: dict[str, Phonotactics] = {
+    "en": Phonotactics(
+        tuple("b br c ch cl d dr f fl g gr h j l m n p pl r s sh st t th tr w".split()),
+        ("a", "e", "ea", "i", "o", "oo", "u"),
+        tuple("ck d ft ll lt m n nd ng p r rd rk sh st t tch x".split()),
+    ),
+    "qaa": Phonotactics(
+        tuple("k t s n h m y r g z d b".split()), tuple("aiueo"), ("", "", "n", "k", "s", "r")
+    ),
+    "qab": Phonotactics(
+        tuple("gw ll rh dd m n c p t b f l s w ff".split()),
+        tuple("aeiowy"),
+        tuple("n l r d s g f".split()),
+    ),
+    "qac": Phonotactics(
+        tuple("zh v k p l n t j x ch r d s".split()),
+        tuple("aáeéiíoú"),
+        ("", "", "l", "t", "m", "v"),
+    ),
+}
+
+
+def spell(inventory: Inventory, language: str, seed: int, taken: set[str]) -> list[str]:
+    """One stem a concept, by number; names are the same string everywhere.
+
+    Args:
+        taken: strings that mean something already, in any language; the new stems are added.
+    """
+    draw = np.random.default_rng([seed, *language.encode()])
+    sounds = SOUNDS[language]
+    stems: list[str] = []
+    while len(stems) < inventory.concepts - len(inventory.names):
+        stem = sounds.stem(draw)
+        if stem not in taken:
+            taken.add(stem)
+            stems.append(stem)
+    return stems + _names(len(inventory.names), seed)
+
+
+def _names(count: int, seed: int) -> list[str]:
+    draw = np.random.default_rng([seed, 1])
+    syllables = [a + b for a in "lmnrdkst" for b in "aeio"]
+    names: list[str] = []
+    while len(names) < count:
+        name = "".join(syllables[draw.integers(len(syllables))] for _ in range(2)).capitalize()
+        if name not in names:
+            names.append(name)
+    return names
