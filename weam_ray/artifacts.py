@@ -29,7 +29,15 @@ from weam_ray.identity import StageConfig, digest
 from weam_ray.progress import Report, silent
 
 RECORD = "record.json"
-_RECORDED_PACKAGES = ("weam_ray", "numpy", "torch", "transformers", "tokenizers", "numba", "pyarrow")
+_RECORDED_PACKAGES = (
+    "weam_ray",
+    "numpy",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numba",
+    "pyarrow",
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,244 @@
+"""What the store holds of a study, as result rows and as all that its report is written from."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from weam_ray.artifacts import Artifact, Store, package_versions
+from weam_ray.corpus.languages import language_name
+from weam_ray.identity import digest
+from weam_ray.study.config import StudyConfig
+from weam_ray.study.grid import Cell, CellKey, Hole
+from weam_ray.study.plan import Plan
+from weam_ray.study.report_input import (
+    AlignerFacts,
+    CorpusFacts,
+    FailedCell,
+    Provenance,
+    ReportInput,
+    RetrievalFacts,
+)
+from weam_ray.study.report_input import Hole as ReportedHole
+from weam_ray.study.results import Results, View
+from weam_ray.transfer.guards import evaluate_gates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """What only the run itself knows."""
+
+    command: str
+    started: str
+    """ISO 8601, UTC."""
+    wall_seconds: float
+
+
+def result_rows(cells: Sequence[Cell], store: Store) -> pd.DataFrame:
+    """One row a finished cell × task × language × split × selection (``results.ROW_COLUMNS``)."""
+    frames: list[pd.DataFrame] = []
+    for cell in cells:
+        done = store.find(cell.experiment.transfer)
+        if done is None:
+            continue
+        frame = pd.DataFrame(pq.read_table(done.path / "scores.parquet").to_pandas())
+        for name, value in {**cell.key.factors(), **_spent(cell, done, store)}.items():
+            frame[name] = value
+        frame["cell"] = done.address
+        frame["setting"] = cell.config.transfer.setting
+        frame["predictions"] = f"{done.address}/predictions.parquet"
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _spent(cell: Cell, transfer: Artifact, store: Store) -> dict[str, float]:
+    """Bilingual pre-training steps, epochs and the cell's own seconds."""
+    seconds = float(transfer.record["seconds"])
+    if cell.config.pretraining.objective == "none":
+        return {"steps": 0, "epochs": 0.0, "seconds": seconds}
+    encoder = store.find(cell.experiment.encoder)
+    if encoder is None:  # cleared away after its cell was finished
+        return {"steps": 0, "epochs": math.nan, "seconds": seconds}
+    epochs = encoder.facts.get("epochs", {})
+    return {
+        "steps": int(encoder.facts.get("steps", 0)),
+        "epochs": float(max(epochs.values(), default=0.0)),
+        "seconds": seconds + float(encoder.record["seconds"]),
+    }
+
+
+def study_view(study: StudyConfig) -> View:
+    """The measurement that this study's claims are made on."""
+    return View(
+        task=study.transfer.task,
+        setting=study.transfer.setting,
+        split=study.report_split,
+        selection=study.transfer.selection[0],
+    )
+
+
+def report_input(
+    study: StudyConfig,
+    plan: Plan,
+    store: Store,
+    failures: Mapping[CellKey, FailedCell],
+    invocation: Invocation,
+) -> ReportInput:
+    """Everything :func:`weam_ray.study.report.write_report` needs, from the store."""
+    results = Results.read(result_rows(plan.cells, store), store.root)
+    sanity = _sanity(plan, store)
+    view = study_view(study)
+    return ReportInput(
+        title=study.title,
+        results=results,
+        view=view,
+        demonstration=study.demonstration,
+        planned_cells=len(plan.cells),
+        source_language=study.transfer.train_language,
+        language_names={code: language_name(code) for code in study.items.languages},
+        gates=evaluate_gates(study.gates, results.view(view), sanity),
+        sanity=sanity,
+        corpora=_corpora(plan, store),
+        aligners=_aligners(plan, store),
+        retrieval=_retrieval(plan, store),
+        holes=tuple(_reported(hole) for hole in plan.holes),
+        failures=tuple(failures.values()),
+        provenance=_provenance(study, plan, store, invocation),
+    )
+
+
+def _reported(hole: Hole) -> ReportedHole:
+    return ReportedHole(factors=hole.key.label, reason=hole.reason)
+
+
+def _sanity(plan: Plan, store: Store) -> pd.DataFrame:
+    for cell in plan.cells:
+        if (done := store.find(cell.experiment.sanity)) is not None:
+            return pd.DataFrame(pq.read_table(done.path / "scores.parquet").to_pandas())
+    return pd.DataFrame()
+
+
+def _corpora(plan: Plan, store: Store) -> tuple[CorpusFacts, ...]:
+    found: dict[str, CorpusFacts] = {}
+    for cell in plan.cells:
+        for step in cell.experiment.corpora:
+            done = store.find(step)
+            if step.address not in found and done is not None:
+                found[step.address] = CorpusFacts(
+                    domain=cell.key.domain,
+                    pair=cell.key.pair,
+                    read=done.facts["read"],
+                    kept=done.facts["kept"],
+                    dropped=done.facts["dropped"],
+                    place=step.address,
+                )
+    return tuple(found.values())
+
+
+def _aligners(plan: Plan, store: Store) -> tuple[AlignerFacts, ...]:
+    found: dict[str, AlignerFacts] = {}
+    for cell in plan.cells:
+        for step in cell.experiment.links:
+            done = store.find(step)
+            if step.address not in found and done is not None:
+                found[step.address] = AlignerFacts(
+                    domain=cell.key.domain,
+                    pair=cell.key.pair,
+                    size=done.facts["pairs"],
+                    regime=cell.key.regime,
+                    symmetrisation=cell.config.alignment.symmetrisation,
+                    aer=_aer(done),
+                    linked_share=done.facts.get("linked_share"),
+                )
+    return tuple(found.values())
+
+
+def _aer(links: Artifact) -> float | None:
+    quality = links.facts.get("aer")
+    if quality is None:
+        return None
+    return float(quality["aer"] if isinstance(quality, dict) else quality)
+
+
+def _retrieval(plan: Plan, store: Store) -> tuple[RetrievalFacts, ...]:
+    """Sentence retrieval, averaged over the seeds of a point of the grid."""
+    values: dict[tuple[str, str, str, int, str], list[tuple[float, int]]] = defaultdict(list)
+    seen: set[str] = set()
+    for cell in plan.cells:
+        step = cell.experiment.retrieval
+        done = store.find(step)
+        if done is None or step.address in seen:
+            continue
+        seen.add(step.address)
+        for row in pq.read_table(done.path / "retrieval.parquet").to_pylist():
+            point = (cell.key.method, cell.key.domain, cell.key.pair, cell.key.size)
+            values[(*point, row["language"])].append((row["accuracy"], row["n"]))
+    return tuple(
+        RetrievalFacts(
+            method=method,
+            domain=domain,
+            pair=pair,
+            size=size,
+            language=language,
+            accuracy=sum(accuracy for accuracy, _ in found) / len(found),
+            n=found[0][1],
+            chance=1 / found[0][1],
+        )
+        for (method, domain, pair, size, language), found in values.items()
+    )
+
+
+def _provenance(study: StudyConfig, plan: Plan, store: Store, invocation: Invocation) -> Provenance:
+    seconds: dict[str, float] = defaultdict(float)
+    inputs: dict[str, str] = {}
+    for step in plan.steps.values():
+        if (done := store.find(step)) is not None:
+            seconds[step.stage] += float(done.record["seconds"])
+        inputs.update({f"{step.address} {name}": value for name, value in step.inputs.items()})
+    return Provenance(
+        command=invocation.command,
+        started=invocation.started,
+        wall_seconds=invocation.wall_seconds,
+        study_hash=digest(study.identity()),
+        packages=package_versions(),
+        inputs=inputs,
+        settings=_settings(study),
+        licences=study.licences,
+        hardware=f"{os.cpu_count()} CPUs, {platform.machine()}, {platform.system()}",
+        stage_seconds=dict(seconds),
+    )
+
+
+def _settings(study: StudyConfig) -> dict[str, str]:
+    found: dict[str, str] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                walk(f"{prefix}.{name}" if prefix else name, inner)
+        elif value is not None:
+            found[prefix] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    parts = ("vocabulary", "base", "alignment", "pretraining", "transfer")
+    identity = study.identity()
+    for part in parts:
+        walk(part, identity[part])
+    return found
+
+
+def write_rows(results: Results, folder: Path) -> list[Path]:
+    """The result rows as ``results.csv`` and ``results.parquet``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "results.csv", folder / "results.parquet"]
+    results.rows.to_csv(paths[0], index=False)
+    results.rows.to_parquet(paths[1], index=False)
+    return paths

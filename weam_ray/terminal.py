@@ -1,0 +1,135 @@
+"""What a person sees while a sweep runs: one live table, or a line an event without a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from weam_ray.progress import Progress
+
+
+@dataclass(slots=True, kw_only=True)
+class _Row:
+    started: float
+    stage: str = "starting"
+    done: int = 0
+    total: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Board:
+    """The live table of running jobs. ``with board.live():`` shows it.
+
+    Args:
+        total: cells that this run is to finish.
+    """
+
+    def __init__(self, *, total: int = 0, file: IO[str] | None = None) -> None:
+        self.console = Console(file=file, highlight=False)
+        self.total = total
+        self.done = 0
+        self.failed = 0
+        self._rows: dict[str, _Row] = {}
+        self._latest: dict[str, str] = {}
+        self._cells_started: float | None = None
+        self._live: Live | None = None
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Show the table for the length of the block; a pipe or file gets lines alone."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(
+            self, console=self.console, refresh_per_second=4, transient=True, redirect_stdout=False
+        ) as live:
+            self._live = live
+            try:
+                yield
+            finally:
+                self._live = None
+
+    def say(self, line: str) -> None:
+        """Print a line above the table."""
+        self.console.print(Text(line))
+
+    def begin_cells(self) -> None:
+        """From here on time left is estimated from the cells that end."""
+        self._cells_started = time.monotonic()
+
+    def start(self, name: str) -> None:
+        """A job has a worker."""
+        self._rows[name] = _Row(started=time.monotonic())
+
+    def progress(self, name: str, progress: Progress) -> None:
+        """A job reported."""
+        row = self._rows.setdefault(name, _Row(started=time.monotonic()))
+        row.stage, row.done, row.total = progress.stage, progress.done, progress.total
+        row.metrics = {**row.metrics, **progress.metrics}
+
+    def end(self, name: str, line: str, *, cells: int, failed: bool = False) -> None:
+        """A job ended; ``line`` says how."""
+        row = self._rows.pop(name, None)
+        seconds = f" ({time.monotonic() - row.started:.0f} s)" if row else ""
+        self.done += 0 if failed else cells
+        self.failed += cells if failed else 0
+        mark = "✗" if failed else "✓"
+        count = f"[{self.done + self.failed}/{self.total}] " if cells and self.total else ""
+        self.say(f"{mark} {count}{name}{seconds} {line}")
+
+    def __rich__(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        for title in ("cell", "stage", "progress", "so far", "time"):
+            table.add_column(title, no_wrap=True)
+        for name, row in self._rows.items():
+            table.add_row(
+                name,
+                row.stage,
+                f"{row.done:,}/{row.total:,}" if row.total else "",
+                so_far(row.metrics),
+                f"{time.monotonic() - row.started:.0f} s",
+            )
+        return Group(table, Text(self._footer(), style="dim"))
+
+    def _footer(self) -> str:
+        parts = [f"{self.done} of {self.total} cells done"]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        if (left := self._seconds_left()) is not None:
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts)
+
+    def _seconds_left(self) -> float | None:
+        ended = self.done + self.failed
+        if self._cells_started is None or not ended:
+            return None
+        return (time.monotonic() - self._cells_started) / ended * (self.total - ended)
+
+
+def so_far(metrics: Mapping[str, float]) -> str:
+    """The accuracies of a running cell if it has any yet, else its loss."""
+    accuracies = {
+        name.removeprefix("accuracy/"): value
+        for name, value in metrics.items()
+        if name.startswith("accuracy/")
+    }
+    if accuracies:
+        return " ".join(f"{name} {value:.3f}" for name, value in list(accuracies.items())[:5])
+    return f"loss {metrics['loss']:.3f}" if "loss" in metrics else ""
+
+
+def duration(seconds: float) -> str:
+    """``95`` → ``1 min 35 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
