@@ -1,0 +1,355 @@
+"""Which cells stand against which: two arms at matched factors, as one seeds x items table.
+
+An arm is a part of the grid ("WEAM at 4,000 pairs"). Cells of two arms are matched on every factor
+that the arms do not set apart; a factor that one side lacks (no pre-training has no size) matches
+anything. What is left of an arm inside a match differs by seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from weam_ray.study.results import SEEDS, Correctness, Results, View, target_languages
+
+_FACTORS = ("domain", "pair", "size", "regime")
+_Seed = tuple[int, ...]
+_Sides = tuple[list["Cell"], list["Cell"]]
+Languages = Callable[["Cell"], Sequence[str]]
+"""The languages a match is scored in, given a cell that has a pair."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A cell by its factors."""
+
+    address: str
+    domain: str
+    pair: str
+    size: int
+    method: str
+    regime: str
+    seeds: tuple[int, int, int]
+    """Subset, pre-training, fine-tuning; -1 where it has none."""
+
+    @property
+    def configuration(self) -> tuple[str, str, int, str, str]:
+        """The cell without its seeds: what is measured, not the measurement."""
+        return (self.domain, self.pair, self.size, self.method, self.regime)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """A part of the grid; None leaves a factor open."""
+
+    method: str | None = None
+    size: int | None = None
+    domain: str | None = None
+    pair: str | None = None
+    regime: str | None = None
+
+    def takes(self, cell: Cell) -> bool:
+        """Whether a cell belongs to this arm."""
+        return all(
+            wanted is None or getattr(cell, name) == wanted
+            for name in ("method", *_FACTORS)
+            for wanted in (getattr(self, name),)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stratum:
+    """Matched cells that differ by seed alone, and the languages they are scored in."""
+
+    key: tuple[str, str, int, str]
+    languages: tuple[str, ...]
+    a: tuple[Cell, ...]
+    b: tuple[Cell, ...]
+
+    @property
+    def label(self) -> str:
+        """``medical en-qaa 4000``."""
+        return " ".join(str(part) for part in self.key if part not in ("", 0)) or "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matched:
+    """Two arms, side by side.
+
+    ``table`` has shape (seeds, items): the difference a - b in correctness, averaged over strata
+    and languages, for the items asked in all of them. ``right_wrong`` has shape (seeds, 2): items
+    that only a, only b got right, summed over languages; None where a seed holds several cells.
+    ``weights``: how much each configuration's seed noise enters, for the overlap of comparisons.
+    """
+
+    seeds: tuple[str, ...]
+    table: NDArray[np.float64]
+    right_wrong: NDArray[np.int64] | None
+    strata: tuple[Stratum, ...]
+    weights: Mapping[tuple[str, str, int, str, str], float]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Every language that enters, once."""
+        return tuple(dict.fromkeys(lang for one in self.strata for lang in one.languages))
+
+
+def cells_of(rows: pd.DataFrame) -> list[Cell]:
+    """The cells of a view's rows, in the order of their factors."""
+    columns = ["cell", *_FACTORS, "method", *SEEDS]
+    records = rows[columns].drop_duplicates("cell").to_dict("records")
+    cells = [
+        Cell(
+            address=str(row["cell"]),
+            domain=str(row["domain"]),
+            pair=str(row["pair"]),
+            size=int(row["size"]),
+            method=str(row["method"]),
+            regime=str(row["regime"]),
+            seeds=(
+                int(row["subset_seed"]),
+                int(row["pretraining_seed"]),
+                int(row["finetuning_seed"]),
+            ),
+        )
+        for row in records
+    ]
+    return sorted(cells, key=lambda cell: (*cell.configuration, cell.seeds))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The cells of one view with their items, ready to be matched."""
+
+    cells: tuple[Cell, ...]
+    languages: Mapping[str, frozenset[str]]
+    """Languages each cell (by address) was scored in."""
+    correct: Correctness
+    view: View
+    source: str
+    all_languages: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def of(cls, results: Results, view: View, source: str) -> Grid:
+        """The grid of one view of the results."""
+        rows = results.view(view)
+        languages = {
+            str(cell): frozenset(str(v) for v in group)
+            for cell, group in rows.groupby("cell")["language"]
+        }
+        return cls(
+            cells=tuple(cells_of(rows)),
+            languages=languages,
+            correct=results.correct,
+            view=view,
+            source=source,
+            all_languages=tuple(sorted({str(v) for v in rows["language"].unique()})),
+        )
+
+    def own(self, cell: Cell) -> tuple[str, ...]:
+        """The languages of a cell's bitext; all but the source where it has none."""
+        own = target_languages(cell.pair, self.source)
+        return own or tuple(lang for lang in self.all_languages if lang != self.source)
+
+    def array(self, cell: Cell, language: str) -> NDArray[np.int8] | None:
+        """Right, wrong or not asked, per item; None when there are no predictions."""
+        return self.correct.get(cell.address, language, self.view)
+
+
+def strata_of(grid: Grid, a: Arm, b: Arm, languages: Languages | None = None) -> list[Stratum]:
+    """The matches of two arms, in the order of their factors."""
+    apart = {
+        name
+        for name in _FACTORS
+        if None not in (getattr(a, name), getattr(b, name)) and getattr(a, name) != getattr(b, name)
+    }
+    kinds_a, kinds_b = (_kinds(grid.cells, arm, apart) for arm in (a, b))
+    strata: list[Stratum] = []
+    for key_a, cells_a in kinds_a.items():
+        for key_b, cells_b in kinds_b.items():
+            if not all(x == y or not x or not y for x, y in zip(key_a, key_b, strict=True)):
+                continue
+            key = tuple(x or y for x, y in zip(key_a, key_b, strict=True))
+            bitext = cells_a[0] if cells_a[0].pair else cells_b[0]
+            asked = [
+                lang
+                for lang in (languages or grid.own)(bitext)
+                if all(lang in grid.languages[cell.address] for cell in (*cells_a, *cells_b))
+            ]
+            if asked:
+                strata.append(
+                    Stratum(
+                        key=(str(key[0]), str(key[1]), int(key[2] or 0), str(key[3])),
+                        languages=tuple(asked),
+                        a=tuple(cells_a),
+                        b=tuple(cells_b),
+                    )
+                )
+    return sorted(strata, key=lambda one: one.key)
+
+
+def _kinds(
+    cells: Iterable[Cell], arm: Arm, apart: set[str]
+) -> dict[tuple[str | int, ...], list[Cell]]:
+    kinds: dict[tuple[str | int, ...], list[Cell]] = {}
+    for cell in cells:
+        if arm.takes(cell):
+            key = tuple("" if name in apart else getattr(cell, name) for name in _FACTORS)
+            kinds.setdefault(key, []).append(cell)
+    return kinds
+
+
+def match(grid: Grid, a: Arm, b: Arm, languages: Languages | None = None) -> Matched | str:
+    """Two arms as one table of differences, or a sentence that says why there is none."""
+    strata = strata_of(grid, a, b, languages)
+    if not strata:
+        return "no cells of the two that match in everything else have finished"
+    return match_strata(grid, strata)
+
+
+def match_strata(grid: Grid, strata: Sequence[Stratum]) -> Matched | str:
+    """The table of given strata, over the seeds that all of them have."""
+    notes: list[str] = []
+    carried = [
+        place
+        for place in range(len(SEEDS))
+        if all(cell.seeds[place] >= 0 for one in strata for cell in (*one.a, *one.b))
+    ]
+    places = _replicate_by(strata, carried)
+    full = [_by_seed(one, places) for one in strata]
+    seeds = sorted(set.intersection(*(set(one) for one in full)))
+    everywhere = set.union(*(set(one) for one in full))
+    if not seeds:
+        return "the two have no seed in common"
+    if len(everywhere) > len(seeds):
+        notes.append(
+            f"{len(everywhere) - len(seeds)} of {len(everywhere)} seeds left out: "
+            "not every cell of theirs has finished"
+        )
+    if len(places) < len(carried):
+        notes.append("seeds that cross are averaged within " + _names(places))
+    gathered = _gather(grid, strata, full, seeds)
+    if isinstance(gathered, str):
+        return gathered
+    table, right_wrong, dropped = gathered
+    if dropped:
+        notes.append(f"{dropped} items left out: not asked in every cell")
+    labels = tuple(_seed_label(seed, places) for seed in seeds)
+    return Matched(
+        seeds=labels,
+        table=table,
+        right_wrong=right_wrong,
+        strata=tuple(strata),
+        weights=_weights(strata),
+        notes=tuple(notes),
+    )
+
+
+def _replicate_by(strata: Sequence[Stratum], carried: list[int]) -> list[int]:
+    # What is one replicate? Seeds that move together, (0,0,0), (1,1,1), are one. Seeds that cross
+    # share noise, so the outermost that varies on both sides is the replicate, and the rest is
+    # averaged in it.
+    sides: list[set[_Seed]] = [set(), set()]
+    for one in strata:
+        for side, cells in zip(sides, (one.a, one.b), strict=True):
+            side.update(tuple(cell.seeds[p] for p in carried) for cell in cells)
+    seen = sides[0] | sides[1]
+    levels = [len({seed[k] for seed in seen}) for k in range(len(carried))]
+    if all(n in (1, len(seen)) for n in levels):
+        return carried
+    varying = [
+        p
+        for k, p in enumerate(carried)
+        if all(len({seed[k] for seed in side}) > 1 for side in sides)
+    ]
+    return varying[:1] or carried
+
+
+def _by_seed(one: Stratum, places: list[int]) -> dict[_Seed, _Sides]:
+    found: dict[_Seed, _Sides] = {}
+    for side, cells in enumerate((one.a, one.b)):
+        for cell in cells:
+            seed = tuple(cell.seeds[p] for p in places)
+            found.setdefault(seed, ([], []))[side].append(cell)
+    return {seed: sides for seed, sides in found.items() if sides[0] and sides[1]}
+
+
+def _gather(
+    grid: Grid,
+    strata: Sequence[Stratum],
+    full: Sequence[Mapping[_Seed, _Sides]],
+    seeds: Sequence[_Seed],
+) -> tuple[NDArray[np.float64], NDArray[np.int64] | None, int] | str:
+    single = all(len(side) == 1 for one in full for seed in seeds for side in one[seed])
+    right_wrong = np.zeros((len(seeds), 2), np.int64)
+    table: list[NDArray[np.float64]] = []
+    asked = np.ones(1, np.bool_)
+    for place, seed in enumerate(seeds):
+        total = np.zeros(1)
+        for one, cells in zip(strata, full, strict=True):
+            for language in one.languages:
+                found = _difference(grid, cells[seed], language)
+                if found is None:
+                    return "a cell has no predictions file"
+                difference, here = found
+                asked = asked & here
+                right_wrong[place] += [(difference[here] > 0).sum(), (difference[here] < 0).sum()]
+                total = total + difference / (len(one.languages) * len(strata))
+        table.append(total)
+    if not asked.any():
+        return "the two were not asked a single item in common"
+    kept = np.stack(table)[:, asked]
+    return kept, right_wrong if single else None, int((~asked).sum())
+
+
+def _difference(
+    grid: Grid, sides: _Sides, language: str
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+    means = []
+    asked = np.ones(1, np.bool_)
+    for cells in sides:
+        arrays = [array for cell in cells if (array := grid.array(cell, language)) is not None]
+        if len(arrays) < len(cells):
+            return None
+        stacked = np.stack(arrays)
+        asked = asked & (stacked >= 0).all(0)
+        means.append(stacked.mean(0, dtype=np.float64))
+    return means[0] - means[1], np.asarray(asked)
+
+
+def _weights(strata: Sequence[Stratum]) -> dict[tuple[str, str, int, str, str], float]:
+    weights: dict[tuple[str, str, int, str, str], float] = {}
+    for one in strata:
+        for sign, cells in ((1.0, one.a), (-1.0, one.b)):
+            kinds = {cell.configuration for cell in cells}
+            for kind in kinds:
+                weights[kind] = weights.get(kind, 0.0) + sign / (len(strata) * len(kinds))
+    return weights
+
+
+def overlap(matched: Sequence[Matched]) -> NDArray[np.float64]:
+    """Correlation of the comparisons' seed noise if every cell's noise were alike, in size."""
+    kinds = sorted({kind for one in matched for kind in one.weights})
+    matrix = np.array([[one.weights.get(kind, 0.0) for kind in kinds] for one in matched])
+    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+    unit = np.divide(matrix, norms, out=np.zeros_like(matrix), where=norms > 0)
+    correlation = np.abs(unit @ unit.T)
+    np.fill_diagonal(correlation, 1.0)
+    return np.asarray(correlation)
+
+
+def _seed_label(seed: _Seed, places: list[int]) -> str:
+    if not seed:
+        return "the only one"
+    if len(set(seed)) == 1:
+        return str(seed[0])
+    return "/".join(str(part) for part in seed)
+
+
+def _names(places: list[int]) -> str:
+    return ", ".join(SEEDS[place].replace("_", " ") for place in places)

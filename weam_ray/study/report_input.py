@@ -1,0 +1,148 @@
+"""What a report is written from: results, and the facts of the run beside them.
+
+Nothing here is computed; whoever knows the store fills it, and the report only reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from weam_ray.study.results import Results, View
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A check that must hold before any claim is made: is the base good enough to measure with?"""
+
+    name: str
+    """What is asked, as a sentence: "The base beats the random encoder in English"."""
+    passed: bool | None
+    """None: could not be checked (says so in the report, and blocks nothing)."""
+    detail: str = ""
+    """The figures: "47.7 against 51.6"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusFacts:
+    """One bitext: what was read, what was dropped and why."""
+
+    domain: str
+    pair: str
+    read: int
+    """Pairs read from the files."""
+    kept: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Pairs dropped, by reason."""
+    place: str = ""
+    """File or artifact, for the reader to find it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignerFacts:
+    """Quality of the links one corpus (or subset) was given."""
+
+    domain: str
+    pair: str
+    size: int
+    """Pairs the aligner learnt from."""
+    regime: str = ""
+    symmetrisation: str = ""
+    aer: float | None = None
+    """Alignment error rate against known links, 0-1; None where none are known."""
+    linked_share: float | None = None
+    """Share of words (or masked tokens) that have a partner, 0-1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalFacts:
+    """How often a sentence's translation is its nearest neighbour, by the encoder's own vectors."""
+
+    method: str
+    language: str
+    accuracy: float
+    """Share of sentences, 0-1."""
+    n: int
+    domain: str = ""
+    pair: str = ""
+    size: int = 0
+    chance: float | None = None
+    """What shared subwords alone give, or 1/n."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hole:
+    """A combination the grid asks for that can't exist, known before the run."""
+
+    factors: str
+    """"law en-qab 16000 weam seed 0"."""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedCell:
+    """A cell that was started and did not finish."""
+
+    factors: str
+    error: str
+    log: str = ""
+    """Path of the cell's log file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where the numbers come from. Every mapping is shown as a table of name and value."""
+
+    command: str = ""
+    started: str = ""
+    """ISO 8601, UTC."""
+    wall_seconds: float | None = None
+    study_hash: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Content hashes of input files, by name."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """The settings that decide the outcome (base, steps, learning rate, ...)."""
+    licences: tuple[str, ...] = ()
+    """One line a data source: what it is and under which licence."""
+    hardware: str = ""
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Wall time by stage, summed over cells."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInput:
+    """All that :func:`weam_ray.study.report.write_report` needs."""
+
+    title: str
+    results: Results
+    view: View = field(default_factory=View)
+    """The measurement that claims are made on, fixed before the run."""
+    demonstration: bool = False
+    """The study runs on an artificial world: it demonstrates, and is no evidence."""
+    planned_cells: int | None = None
+    """Cells in the grid; None if unknown."""
+    source_language: str = "en"
+    language_names: Mapping[str, str] = field(default_factory=dict)
+    class_names: tuple[str, str, str] = ("entailment", "neutral", "contradiction")
+    chance: float = 1 / 3
+    """Accuracy of a blind guess."""
+    gates: tuple[Gate, ...] = ()
+    sanity: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """scores.parquet of the sanity rows: task, language, split, selection, system, metric, value,
+    n, share_0, share_1, share_2. ``selection`` is not looked at: nothing is selected there."""
+    corpora: tuple[CorpusFacts, ...] = ()
+    aligners: tuple[AlignerFacts, ...] = ()
+    retrieval: tuple[RetrievalFacts, ...] = ()
+    holes: tuple[Hole, ...] = ()
+    failures: tuple[FailedCell, ...] = ()
+    provenance: Provenance = field(default_factory=Provenance)
+    target_gain: float = 0.02
+    """The gain d of "how many pairs for +d points?", as a share (0.02 = 2 points)."""
+
+    @property
+    def failed_gates(self) -> tuple[Gate, ...]:
+        """Gates that were checked and do not hold."""
+        return tuple(gate for gate in self.gates if gate.passed is False)
