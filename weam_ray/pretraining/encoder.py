@@ -1,0 +1,228 @@
+"""Hugging Face masked language models as an encoder and a head that can be called apart.
+
+Legend: B rows, L places, D width, V vocabulary, R any number of vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from weam_ray.errors import ConfigError, DataError
+from weam_ray.pretraining.config import BaseConfig
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskedLM:
+    """A masked language model taken apart; the parts are the model's own modules.
+
+    Attributes:
+        model: the whole, for saving.
+        encoder: token ids to hidden_BLD.
+        transform: the head up to the vocabulary matrix, [R, D] to [R, E].
+        decoder: the vocabulary matrix, [R, E] to logits [R, V]; its weight may be tied.
+        transform_modules: the modules `transform` calls.
+    """
+
+    model: Any
+    encoder: nn.Module
+    transform: Callable[[Tensor], Tensor]
+    decoder: nn.Linear
+    transform_modules: tuple[nn.Module, ...]
+
+
+def encoder_and_head(model: Any) -> MaskedLM:
+    """Takes a Hugging Face masked language model apart.
+
+    Raises:
+        ConfigError: a family whose head this doesn't know.
+    """
+    encoder = getattr(model, model.base_model_prefix)
+    if hasattr(model, "cls") and hasattr(model.cls, "predictions"):  # BERT, RoFormer, …
+        head = model.cls.predictions
+        return MaskedLM(model, encoder, head.transform, head.decoder, (head.transform,))
+    if hasattr(model, "lm_head") and hasattr(model.lm_head, "layer_norm"):  # RoBERTa, XLM-R
+        head = model.lm_head
+
+        def transform(hidden_RD: Tensor) -> Tensor:
+            out: Tensor = head.layer_norm(F.gelu(head.dense(hidden_RD)))
+            return out
+
+        return MaskedLM(model, encoder, transform, head.decoder, (head.dense, head.layer_norm))
+    if hasattr(model, "head") and hasattr(model, "decoder"):  # ModernBERT
+        return MaskedLM(model, encoder, model.head, model.decoder, (model.head,))
+    raise ConfigError(
+        f"{type(model).__name__} has no masked-language-model head this project can take apart",
+        cure="Use a model of the BERT, RoFormer, RoBERTa, XLM-R or ModernBERT family.",
+    )
+
+
+def hidden_states(lm: MaskedLM, ids_BL: Tensor, real_BL: Tensor, segments_BL: Tensor) -> Tensor:
+    """The last layer's vectors hidden_BLD.
+
+    Args:
+        lm: the model.
+        ids_BL: token ids, padded.
+        real_BL: bool, false at padding.
+        segments_BL: 0 and 1; ignored by models without segments.
+    """
+    inputs: dict[str, Tensor] = {"input_ids": ids_BL, "attention_mask": _attention(lm, real_BL)}
+    if getattr(lm.model.config, "type_vocab_size", 1) > 1:
+        inputs["token_type_ids"] = segments_BL
+    hidden_BLD: Tensor = lm.encoder(**inputs)[0]
+    return hidden_BLD
+
+
+def _attention(lm: MaskedLM, real_BL: Tensor) -> Tensor:
+    """The mask in the form the model's attention adds as it is, which spares it an expansion and,
+    on a GPU, a wait for the device to say whether there is padding at all.
+    """
+    if lm.model.config.model_type == "modernbert":
+        return real_BL  # local and global layers want different masks
+    kind = lm.model.config._attn_implementation
+    if kind == "sdpa":
+        return real_BL[:, None, None, :].expand(-1, 1, real_BL.shape[1], -1)
+    if kind == "eager":
+        dtype = (
+            torch.get_autocast_dtype(real_BL.device.type)
+            if torch.is_autocast_enabled(real_BL.device.type)
+            else torch.float32
+        )
+        bias = torch.zeros(real_BL.shape, dtype=dtype, device=real_BL.device)
+        return bias.masked_fill_(~real_BL, torch.finfo(dtype).min)[:, None, None, :]
+    return real_BL
+
+
+def longest_row(config: Any) -> int:
+    """Tokens a model can read, special tokens included (RoBERTa counts from padding_idx + 1)."""
+    positions: int = config.max_position_embeddings
+    offset = config.pad_token_id + 1 if "roberta" in config.model_type else 0
+    return positions - offset
+
+
+def load_tokenizer(folder: Path | str, revision: str | None = None) -> Any:
+    """A fast tokenizer.
+
+    Raises:
+        DataError: there is none at `folder`, or only a slow one.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"no tokenizer can be opened: {_first_line(error)}",
+            place=str(folder),
+            cure="Give a folder or hub name with a tokenizer, or go online once to fetch it.",
+        ) from error
+    if not tokenizer.is_fast:
+        raise DataError(
+            "this tokenizer is a slow one, without character offsets",
+            place=str(folder),
+            cure="Use a model that ships tokenizer.json.",
+        )
+    return tokenizer
+
+
+_DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "attention_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+)
+
+
+def load_model(
+    folder: Path | str, revision: str | None = None, dropout: float | None = None
+) -> Any:
+    """A masked language model in fp32, from safetensors where they are; no remote code runs.
+
+    Args:
+        folder: a `save_pretrained` folder or a hub name.
+        revision: commit, tag or branch of a hub model.
+        dropout: for this run only: the model's config, and so what is saved, keeps its own.
+
+    Raises:
+        DataError: there is none at `folder`.
+    """
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, revision=revision)
+        own = {name: getattr(config, name) for name in _DROPOUTS if hasattr(config, name)}
+        for name in own if dropout is not None else ():
+            setattr(config, name, dropout)
+        with without_bars():
+            model = AutoModelForMaskedLM.from_pretrained(
+                folder, revision=revision, config=config, dtype=torch.float32
+            )
+        for name, rate in own.items():
+            setattr(model.config, name, rate)
+        return model
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"no masked language model can be opened: {_first_line(error)}",
+            place=str(folder),
+            cure="Give a save_pretrained folder or a hub name; go online once to fetch it.",
+        ) from error
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keeps transformers' progress bars off a terminal that isn't its own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def new_model(config: BaseConfig, tokenizer: Any) -> Any:
+    """A masked language model with random weights, drawn from the global torch generator."""
+    import transformers
+
+    shared: dict[str, Any] = dict(
+        vocab_size=len(tokenizer),
+        num_hidden_layers=config.layers,
+        hidden_size=config.hidden,
+        num_attention_heads=config.heads,
+        intermediate_size=config.intermediate,
+        max_position_embeddings=config.max_positions,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    if config.architecture == "modernbert":
+        ends = dict(
+            cls_token_id=tokenizer.cls_token_id,
+            bos_token_id=tokenizer.cls_token_id,
+            sep_token_id=tokenizer.sep_token_id,
+            eos_token_id=tokenizer.sep_token_id,
+        )
+        noise = dict.fromkeys(
+            ("attention_dropout", "embedding_dropout", "mlp_dropout"), config.dropout
+        )
+        return transformers.ModernBertForMaskedLM(
+            transformers.ModernBertConfig(**shared, **ends, **noise)
+        )
+    noise = dict(hidden_dropout_prob=config.dropout, attention_probs_dropout_prob=config.dropout)
+    if config.architecture == "roformer":
+        return transformers.RoFormerForMaskedLM(
+            transformers.RoFormerConfig(**shared, **noise, embedding_size=config.hidden)
+        )
+    return transformers.BertForMaskedLM(transformers.BertConfig(**shared, **noise))

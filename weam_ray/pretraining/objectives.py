@@ -1,0 +1,163 @@
+"""Every objective as an equation, once.
+
+Legend: B rows, L places, D width, V vocabulary, M masked tokens of the batch, A ⊆ M those with an
+aligned partner, K partner tokens, R = M + A vectors the head reads.
+
+With outputs h of the encoder, originals x, and h'_i = Σ_k weight_ik · h_k over i's partner tokens:
+
+    nll(i, v) = −log softmax(head(v))_{x_i}
+    L_mp = 1/|M| · Σ_{i∈M} nll(i, h_i)
+    L_cp = 1/|M| · [ Σ_{i∈A} nll(i, h'_i) + Σ_{i∈M∖A} nll(i, h_i) ]
+
+    mlm, tlm, tlm-shuffled-pairs   L = L_mp           (they differ in the rows they read)
+    tlm-doubled                    L = L_mp + λ·L_mp
+    weam, weam-shuffled-links      L = L_mp + λ·L_cp
+    weam-aligned-only              L = L_mp + λ·1/|A| · Σ_{i∈A} nll(i, h'_i)
+
+WEAM: Yang et al. 2021, Figure 1. TLM: Conneau & Lample 2019. Both WEAM losses share one pass of the
+head: it reads the M own vectors and the A exchanged ones; a masked token without a partner brings
+its own loss into L_cp.
+
+    word-aligned   L = mean_{(i,j)∈links} mse(f_i, g_j) + mean_{i∈anchored rows} mse(f_i, f⁰_i)
+
+where f, g are the two sides' vectors, read apart, last subwords, with [CLS] and [SEP] linked, and
+f⁰ is the frozen original (Cao, Kitaev & Klein 2020, section 3.2). mse is the mean over D.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from weam_ray.pretraining.batches import Batch
+from weam_ray.pretraining.config import Objective, PretrainingConfig
+from weam_ray.pretraining.encoder import MaskedLM, hidden_states
+from weam_ray.pretraining.head import predict
+
+METRICS = ("loss", "loss_mp", "loss_cp")
+"""What a masked-token objective measures: L, L_mp, L_cp (0 where there is none)."""
+
+WORD_ALIGNED_METRICS = ("loss", "loss_links", "loss_anchor")
+"""What word-aligned measures: L and its two means."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Which terms an objective is made of.
+
+    Attributes:
+        exchanged: weight λ of Σ_A nll(i, h'_i).
+        kept: weight λ of Σ_{M∖A} nll(i, h_i).
+        doubled: weight λ of a second L_mp.
+        over_aligned: L_cp is a mean over A, not M.
+        stop_gradient: h' is a constant.
+    """
+
+    exchanged: float = 0.0
+    kept: float = 0.0
+    doubled: float = 0.0
+    over_aligned: bool = False
+    stop_gradient: bool = False
+
+
+def terms_of(objective: Objective, weight: float = 1.0, stop_gradient: bool = False) -> Terms:
+    """The table above, for objectives on masked tokens. `weight` is λ."""
+    if objective in ("weam", "weam-shuffled-links"):
+        return Terms(exchanged=weight, kept=weight, stop_gradient=stop_gradient)
+    if objective == "weam-aligned-only":
+        return Terms(exchanged=weight, over_aligned=True, stop_gradient=stop_gradient)
+    if objective == "tlm-doubled":
+        return Terms(doubled=weight)
+    return Terms()
+
+
+class MaskedTokens(nn.Module):
+    """L_mp, and L_cp where the terms have it."""
+
+    def __init__(self, lm: MaskedLM, terms: Terms) -> None:
+        super().__init__()
+        self.model = lm.model
+        self._lm, self._terms = lm, terms
+
+    def forward(self, batch: Batch, scale: float, replay: bool = False) -> tuple[Tensor, Tensor]:
+        """This share's part of the batch's loss times `scale`, and METRICS as a tensor [3].
+
+        Parts of a batch (workers, micro-batches) add up to the batch's values. A `replay` batch is
+        plain MLM: L = L_mp whatever the objective.
+        """
+        terms = Terms() if replay else self._terms
+        hidden_BLD = hidden_states(self._lm, batch.ids_BL, batch.real_BL, batch.segments_BL)
+        flat_ND = hidden_BLD.flatten(0, 1)
+        vectors_RD = flat_ND[batch.places_M]
+        targets_R = batch.targets_M
+        if terms.exchanged and len(batch.aligned_A):
+            swapped_AD = exchanged(flat_ND, batch)
+            if terms.stop_gradient:
+                swapped_AD = swapped_AD.detach()
+            vectors_RD = torch.cat([vectors_RD, swapped_AD])
+            targets_R = torch.cat([targets_R, batch.targets_M[batch.aligned_A]])
+        dtype = torch.promote_types(vectors_RD.dtype, torch.float32)
+        mp_R, cp_R = _weights(terms, batch, len(targets_R), dtype)
+        loss, nll_R = predict(self._lm, vectors_RD, targets_R, (mp_R + cp_R) * scale)
+        loss_mp, loss_cp = torch.dot(nll_R, mp_R), torch.dot(nll_R, cp_R)
+        # L_cp is reported without λ.
+        unweighted = max(terms.exchanged, terms.doubled) or 1.0
+        return loss, torch.stack([loss_mp + loss_cp, loss_mp, loss_cp / unweighted])
+
+
+def exchanged(flat_ND: Tensor, batch: Batch) -> Tensor:
+    """h'_AD: for every aligned masked token the weighted sum of its partners' vectors."""
+    parts_KD = flat_ND[batch.partners_K] * batch.weights_K[:, None].to(flat_ND.dtype)
+    swapped_AD = parts_KD.new_zeros(len(batch.aligned_A), flat_ND.shape[1])
+    return swapped_AD.index_add(0, batch.owner_K, parts_KD)
+
+
+def _weights(terms: Terms, batch: Batch, rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """What each of the R vectors' nll counts in L_mp and in λ·L_cp (or in the doubled L_mp)."""
+    masked = len(batch.targets_M)
+    mp_R = torch.zeros(rows, device=batch.targets_M.device, dtype=dtype)
+    mp_R[:masked] = 1.0 / max(batch.all_masked, 1)
+    cp_R = mp_R * (terms.kept + terms.doubled)
+    if terms.exchanged:
+        cp_R[batch.aligned_A] = 0.0
+        whole = batch.all_aligned if terms.over_aligned else batch.all_masked
+        cp_R[masked:] = terms.exchanged / max(whole, 1)
+    return mp_R, cp_R
+
+
+class WordAligned(nn.Module):
+    """Cao et al.'s distance between linked words and to the frozen original."""
+
+    def __init__(self, lm: MaskedLM, original: MaskedLM, config: PretrainingConfig) -> None:
+        super().__init__()
+        self.model = lm.model
+        self._lm = lm
+        # In a tuple, so that the frozen original is no submodule: it is neither trained nor saved.
+        self._original = (original,)
+        self._weight = config.anchor_weight
+        self._replay = MaskedTokens(lm, Terms()) if config.replay_share else None
+        if self._replay is None:
+            for module in lm.transform_modules:
+                module.requires_grad_(False)  # the head isn't read, and DDP wants to know
+
+    def forward(self, batch: Batch, scale: float, replay: bool = False) -> tuple[Tensor, Tensor]:
+        """This share's part of the loss times `scale`, and WORD_ALIGNED_METRICS as a tensor [3]."""
+        if replay and self._replay is not None:
+            out: tuple[Tensor, Tensor] = self._replay(batch, scale, replay=True)
+            return out
+        hidden_BLD = hidden_states(self._lm, batch.ids_BL, batch.real_BL, batch.segments_BL)
+        flat_ND = hidden_BLD.flatten(0, 1)
+        apart_KD = flat_ND[batch.left_K] - flat_ND[batch.right_K]
+        rows = batch.anchored_B
+        with torch.no_grad():
+            original_BLD = hidden_states(
+                self._original[0], batch.ids_BL[rows], batch.real_BL[rows], batch.segments_BL[rows]
+            )
+        kept = batch.real_BL[rows]
+        moved_ND = hidden_BLD[rows][kept] - original_BLD[kept]
+        distance = apart_KD.float().square().mean(1).sum() / max(batch.all_links, 1)
+        drift = moved_ND.float().square().mean(1).sum() / max(batch.all_anchored, 1)
+        loss = distance + self._weight * drift
+        return loss * scale, torch.stack([loss, distance, drift]).detach()
