@@ -21,7 +21,7 @@ from pydantic import Field
 
 from weam_ray.alignment.config import AlignmentConfig
 from weam_ray.artifacts import Artifact, Maker, Resources, Step, Store, Work, ensure
-from weam_ray.corpus.config import CorpusConfig
+from weam_ray.corpus.config import CORPUS_VERSION, CorpusConfig
 from weam_ray.identity import Placement, StageConfig, content_hash
 from weam_ray.pretraining.config import BaseConfig, PretrainingConfig, VocabularyConfig
 from weam_ray.progress import Report, silent
@@ -83,8 +83,8 @@ class EncoderStep(StageConfig):
     """Bilingual pre-training on a subset."""
 
     pretraining: PretrainingConfig
-    pairs: tuple[str, ...]
-    """Language pairs, in the order of the corpora."""
+    sets: tuple[tuple[str, str, str], ...]
+    """(name, source language, target language) of each corpus, in order."""
     size: int | None
     subset_seed: int
     replay_texts: Texts
@@ -196,7 +196,14 @@ class Experiment:
             version=1,
             config=EncoderStep(
                 pretraining=config.pretraining,
-                pairs=tuple(corpus.pair for corpus in config.corpora),
+                sets=tuple(
+                    (
+                        f"{corpus.source_language}-{corpus.target_language}/{corpus.domain}",
+                        corpus.source_language,
+                        corpus.target_language,
+                    )
+                    for corpus in config.corpora
+                ),
                 size=config.size,
                 subset_seed=config.subset_seed,
                 replay_texts=replay,
@@ -237,13 +244,14 @@ def items_step(config: ItemsConfig) -> Step:
 
 def corpus_step(config: CorpusConfig, items: Step) -> Step:
     """A cleaned bitext; the evaluation items are upstream because overlap with them is dropped."""
-    paths = {"source": config.source, "target": config.target, "gold": config.gold}
+    overlap = config.contamination
+    looks = overlap.exact or overlap.ngram is not None
     return Step(
         stage="corpus",
-        version=1,
+        version=CORPUS_VERSION,
         config=config,
-        upstream={"items": items} if config.contamination.enabled else {},
-        inputs={name: content_hash(path) for name, path in paths.items() if path is not None},
+        upstream={"items": items} if looks else {},
+        inputs={role: content_hash(path) for role, path in config.files.items()},
     )
 
 
@@ -312,11 +320,11 @@ def make_links(work: Work) -> None:
     import pyarrow.parquet as pq
 
     from weam_ray.alignment import align_table
-    from weam_ray.corpus import take_subset
+    from weam_ray.corpus import read_corpus, take_subset
 
     config = work.step.config
     assert isinstance(config, LinksStep)
-    pairs = pq.read_table(work.upstream["corpus"].path / "pairs.parquet")
+    pairs = read_corpus(work.upstream["corpus"].path)
     if config.size is not None and config.subset_seed is not None:
         pairs = take_subset(pairs, config.size, config.subset_seed).sort_by("pair_id")
     links, facts = align_table(
@@ -356,9 +364,7 @@ def make_encoder(work: Work) -> None:
 
     assert isinstance(work.step.config, EncoderStep)
     config = work.step.config
-    sets = [
-        _pair_set(config, place, pair, work.upstream) for place, pair in enumerate(config.pairs)
-    ]
+    sets = [_pair_set(config, place, work.upstream) for place in range(len(config.sets))]
     work.facts.update(
         pretrain(
             work.upstream["base"].path,
@@ -372,16 +378,13 @@ def make_encoder(work: Work) -> None:
     )
 
 
-def _pair_set(
-    config: EncoderStep, place: int, pair: str, upstream: Mapping[str, Artifact]
-) -> PairSet:
+def _pair_set(config: EncoderStep, place: int, upstream: Mapping[str, Artifact]) -> PairSet:
     import pyarrow.parquet as pq
 
-    from weam_ray.alignment import shuffle_links
-    from weam_ray.corpus import shuffle_pairs, take_subset
+    from weam_ray.corpus import read_corpus, shuffle_pairs, take_subset
     from weam_ray.pretraining import PairSet
 
-    pairs = pq.read_table(upstream[f"corpus{place}"].path / "pairs.parquet")
+    pairs = read_corpus(upstream[f"corpus{place}"].path)
     if config.size is not None:
         pairs = take_subset(pairs, config.size, config.subset_seed)
     objective = config.pretraining.objective
@@ -391,8 +394,19 @@ def _pair_set(
     if config.pretraining.uses_links:
         links = pq.read_table(upstream[f"links{place}"].path / "links.parquet")
         if objective == "weam-shuffled-links":
-            links = shuffle_links(links, config.pretraining.seed)
-    return PairSet(pair=pair, table=pairs, links=links)
+            links = _shuffled(links, config.pretraining.seed)
+    name, source, target = config.sets[place]
+    return PairSet(name=name, source=source, target=target, pairs=pairs, links=links)
+
+
+def _shuffled(table: pa.Table, seed: int) -> pa.Table:
+    import numpy as np
+
+    from weam_ray.alignment import Links, shuffle_links
+
+    ids = np.asarray(table["pair_id"].combine_chunks())
+    links = shuffle_links(Links.from_arrow(table["links"].combine_chunks()), seed, ids)
+    return table.set_column(table.column_names.index("links"), "links", links.to_arrow())
 
 
 def make_tokens(work: Work) -> None:

@@ -68,7 +68,7 @@ def _spent(cell: Cell, transfer: Artifact, store: Store) -> dict[str, float]:
     encoder = store.find(cell.experiment.encoder)
     if encoder is None:  # cleared away after its cell was finished
         return {"steps": 0, "epochs": math.nan, "seconds": seconds}
-    epochs = encoder.facts.get("epochs", {})
+    epochs = encoder.facts.get("epochs_by_set", {})
     return {
         "steps": int(encoder.facts.get("steps", 0)),
         "epochs": float(max(epochs.values(), default=0.0)),
@@ -136,8 +136,8 @@ def _corpora(plan: Plan, store: Store) -> tuple[CorpusFacts, ...]:
                 found[step.address] = CorpusFacts(
                     domain=cell.key.domain,
                     pair=cell.key.pair,
-                    read=done.facts["read"],
-                    kept=done.facts["kept"],
+                    read=done.facts["rows_read"],
+                    kept=done.facts["rows_kept"],
                     dropped=done.facts["dropped"],
                     place=step.address,
                 )
@@ -157,9 +157,15 @@ def _aligners(plan: Plan, store: Store) -> tuple[AlignerFacts, ...]:
                     regime=cell.key.regime,
                     symmetrisation=cell.config.alignment.symmetrisation,
                     aer=_aer(done),
-                    linked_share=done.facts.get("linked_share"),
+                    linked_share=_linked_share(done),
                 )
     return tuple(found.values())
+
+
+def _linked_share(links: Artifact) -> float:
+    """Words with a partner among the words of both sides."""
+    words, linked = links.facts["words"], links.facts["linked_share"]
+    return sum(linked[side] * words[side] for side in words) / max(1, sum(words.values()))
 
 
 def _aer(links: Artifact) -> float | None:

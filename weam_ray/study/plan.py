@@ -87,7 +87,7 @@ def make_plan(study: StudyConfig, data_dir: Path | None, store: Store) -> Plan:
 def _pairs_kept(grid: Grid, store: Store) -> dict[str, int]:
     corpora = {step.address for cell in grid.cells for step in cell.experiment.corpora}
     found = {address: store.find(address) for address in corpora}
-    return {address: int(done.facts["kept"]) for address, done in found.items() if done}
+    return {address: int(done.facts["rows_kept"]) for address, done in found.items() if done}
 
 
 def _ends(cell: Cell) -> set[str]:
