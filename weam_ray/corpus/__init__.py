@@ -19,6 +19,7 @@ from weam_ray.corpus.config import (
 from weam_ray.corpus.contamination import ContaminationIndex
 from weam_ray.corpus.hashing import pair_ids
 from weam_ray.corpus.languages import language_name, normalise_language
+from weam_ray.corpus.lines import read_lines
 from weam_ray.corpus.pairs import (
     PAIRS_FILE,
     PAIRS_SCHEMA,
@@ -27,7 +28,7 @@ from weam_ray.corpus.pairs import (
     read_corpus,
     write_corpus,
 )
-from weam_ray.corpus.reading import RAW_SCHEMA, read_blocks, read_lines
+from weam_ray.corpus.reading import RAW_SCHEMA, read_blocks
 from weam_ray.corpus.subsets import nested_order, shuffle_pairs, take_subset
 from weam_ray.corpus.text import normalise
 from weam_ray.corpus.words import flat_spans, spans_to_words, word_spans

@@ -259,22 +259,29 @@ def _sift_words(sieve: _Sieve, rules: CleaningConfig) -> None:
         masks.append(
             ("long_word", _either(rows, lambda side: _long_word(side[0], side[1], longest)))
         )
-    if rules.max_length_ratio is not None:
-        shorter, longer = np.minimum(*counts), np.maximum(*counts)
-        uneven = (longer > rules.max_length_ratio * shorter) & (longer >= rules.length_ratio_from)
+    if (ratio := rules.max_length_ratio) is not None:
+        sizes = [
+            np.fromiter(map(len, side), np.int64, len(side))
+            for side in (sieve.source, sieve.target)
+        ]
+        uneven = np.maximum(*counts) >= rules.length_ratio_from
+        for left, right in (counts, sizes):
+            uneven &= np.maximum(left, right) > ratio * np.minimum(left, right)
         masks.append(("length_ratio", uneven))
     sieve.drop(masks)
 
 
-def _long_word(texts: list[str], spans: list[list[int]], longest: int) -> list[bool]:
-    return [
-        len(text) > longest
-        and any(
+def _long_word(texts: list[str], spans: list[list[int]], longest: int) -> _Mask:
+    # A word holds no whitespace, so only texts with a long run of other characters need a look.
+    run = rf"[^ ]{{{longest + 1}}}"
+    long = np.array(pc.match_substring_regex(pa.array(texts, pa.string()), run), dtype=bool)
+    for row in np.flatnonzero(long):
+        text, cut = texts[row], spans[row]
+        long[row] = any(
             end - start > longest and not _URL_START.match(text, start)
             for start, end in zip(cut[::2], cut[1::2], strict=True)
         )
-        for text, cut in zip(texts, spans, strict=True)
-    ]
+    return long
 
 
 def _sift_overlap(sieve: _Sieve, config: CorpusConfig, index: ContaminationIndex) -> None:
