@@ -1,0 +1,147 @@
+"""Words to links in one call: both directions, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weam_ray.alignment import em, growing
+from weam_ray.alignment.config import AlignmentConfig
+from weam_ray.alignment.encoding import Side, encode_words
+from weam_ray.alignment.links import Links
+from weam_ray.alignment.symmetrisation import symmetrise
+from weam_ray.alignment.text import Text, make_text, unusable
+from weam_ray.errors import AlignerError
+from weam_ray.progress import Progress, Report, silent
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Alignment:
+    """The links of a bitext of n pairs, and what EM went through."""
+
+    links: Links
+    """Both directions joined, as the settings say."""
+    forward: Links
+    """Target words explained by source words."""
+    reverse: Links
+    """Source words explained by target words; as (source, target) all the same."""
+    history: dict[str, list[em.Iteration]]
+    """``forward`` and ``reverse``: one entry a counting iteration."""
+    unlinked: dict[str, int]
+    """Pairs that could not be aligned, by reason: ``blank_side``, ``too_long``."""
+    scores: NDArray[np.float64] | None = None
+    """float64[n, 2]: log-probability of the target given the source and the reverse, NaN-free;
+    minus infinity for pairs that could not be aligned. None where not asked for."""
+
+    @property
+    def tensions(self) -> dict[str, float]:
+        """The final diagonal tension of each direction."""
+        return {name: steps[-1].tension for name, steps in self.history.items()}
+
+
+def align_words(
+    source: Sequence[Sequence[str]],
+    target: Sequence[Sequence[str]],
+    config: AlignmentConfig,
+    *,
+    threads: int = 1,
+    scores: bool = False,
+    report: Report = silent,
+) -> Alignment:
+    """Align sentences given as lists of words; pair p is ``source[p]``, ``target[p]``.
+
+    A pair with an empty side, or one longer than ``config.max_words``, gets no links and is counted
+    in ``unlinked``; it has no influence on the others.
+
+    Raises:
+        AlignerError: the sides have different numbers of sentences.
+    """
+    if len(source) != len(target):
+        raise AlignerError(
+            f"{len(source)} source sentences and {len(target)} target sentences",
+            cure="Give as many of one as of the other.",
+        )
+    given, explained = (encode_words(side, config.casefold)[0] for side in (source, target))
+    return align_encoded(given, explained, config, threads=threads, scores=scores, report=report)
+
+
+def align_encoded(
+    source: Side,
+    target: Side,
+    config: AlignmentConfig,
+    *,
+    shards: int = 1,
+    threads: int = 1,
+    scores: bool = False,
+    report: Report = silent,
+) -> Alignment:
+    """As :func:`align_words`, for sides that are numbers already.
+
+    The result is the same bit for bit for any number of ``shards`` and ``threads``.
+    """
+    usable, reasons = unusable(source, target, config.max_words)
+    total = 2 * config.iterations
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        report(Progress(stage="align", done=done, total=total))
+
+    directions = {}
+    links = {}
+    log_probabilities = []
+    for name, (given, explained) in {
+        "forward": (source, target),
+        "reverse": (target, source),
+    }.items():
+        text = make_text(given, explained, usable)
+        trained = em.train(text, config, shards=shards, threads=threads, scores=scores, tick=tick)
+        directions[name] = trained.history
+        links[name] = direction_links(trained.links, text, reverse=name == "reverse")
+        if trained.scores is not None:
+            log_probabilities.append(pair_scores(text, trained.scores, text.length_ratio))
+    return Alignment(
+        links=symmetrise(links["forward"], links["reverse"], config.symmetrisation),
+        forward=links["forward"],
+        reverse=links["reverse"],
+        history=directions,
+        unlinked=reasons,
+        scores=np.stack(log_probabilities, axis=1) if scores else None,
+    )
+
+
+def direction_links(best: NDArray[np.int32], text: Text, *, reverse: bool) -> Links:
+    """One direction's links from the best position for each explained word, or -1."""
+    room = int(np.count_nonzero(best >= 0)) + 1
+    source, target = np.empty(room, np.int32), np.empty(room, np.int32)
+    offsets = np.zeros(len(text.target) + 1, np.int64)
+    used = growing.collect(
+        best, text.target.starts, text.source.starts, reverse, offsets, source, target
+    )
+    return Links(offsets, source[:used], target[:used])
+
+
+def pair_scores(
+    text: Text, of_words: NDArray[np.float64], length_ratio: float
+) -> NDArray[np.float64]:
+    """Log-probability of each pair's target side given its source side, float64[S].
+
+    The words' probabilities times a Poisson of the length, as fast_align's ``-s``; minus infinity
+    for pairs that could not be aligned.
+    """
+    sums = np.zeros(len(text.target))
+    filled = text.target.lengths > 0
+    sums[filled] = np.add.reduceat(of_words, text.target.starts[:-1][filled]) if filled.any() else 0
+    expected = 0.05 + text.source.lengths * length_ratio
+    lengths = text.target.lengths
+    poisson = np.log(expected) * lengths - _log_factorial(lengths) - expected
+    return np.where(text.usable, sums + poisson, -np.inf)
+
+
+def _log_factorial(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    table = np.cumsum(np.log(np.maximum(1.0, np.arange(int(numbers.max(initial=0)) + 1))))
+    return np.asarray(table[numbers], np.float64)

@@ -1,0 +1,138 @@
+"""EM over shards: what is made of their partial sums between iterations, and the whole of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weam_ray.alignment import kernels
+from weam_ray.alignment.config import AlignmentConfig
+from weam_ray.alignment.shard import Parameters, Partial, Shard, fixed_point
+from weam_ray.alignment.text import Text, cells_by_type
+
+_TENSION_STEPS = 8
+_TENSION_RATE = 20.0
+_TENSION_BOUNDS = (0.1, 14.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Iteration:
+    """What is known after one counting iteration, as fast_align prints it."""
+
+    log_likelihood: float
+    """Natural logarithm, summed over target words."""
+    perplexity: float
+    null_share: float
+    """Expected share of target words that the null word explains."""
+    tension: float
+    """Tension of the next iteration."""
+
+
+@dataclass(eq=False)
+class Coordinator:
+    """Turns the sum of all shards' partial sums into the parameters of the next iteration."""
+
+    text: Text
+    config: AlignmentConfig
+    history: list[Iteration] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._tension = self.config.initial_tension
+        self._distinct: NDArray[np.int64] | None = None
+
+    def update(self, partials: Sequence[Partial]) -> Parameters:
+        """Parameters after an iteration, from all shards' sums in any order."""
+        partial = reduce(add, partials)
+        if self._distinct is None:
+            self._distinct = partial.distinct
+        words = max(1, self.text.words)
+        scale = fixed_point(self.text.words)
+        feature, nulls, logs = (float(value) / scale for value in partial.sums)
+        if self.config.optimise_tension and self.history:
+            self._optimise_tension(feature / words, words)
+        log_likelihood = logs * kernels.LOG_UNIT
+        self.history.append(
+            Iteration(
+                log_likelihood=log_likelihood,
+                perplexity=math.exp(-log_likelihood / words),
+                null_share=nulls / words,
+                tension=self._tension,
+            )
+        )
+        return Parameters(self._tension, self._inverse(partial.totals / scale))
+
+    def _optimise_tension(self, feature: float, words: int) -> None:
+        # Gradient ascent on the tension, with fast_align's steps and bounds.
+        low, high = _TENSION_BOUNDS
+        for _ in range(_TENSION_STEPS):
+            expected = self.text.shapes.feature(self._tension) / words
+            moved = self._tension + (feature - expected) * _TENSION_RATE
+            self._tension = min(max(moved, low), high)
+
+    def _inverse(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
+        assert self._distinct is not None
+        variational = self.config.variational_bayes
+        if variational:
+            totals = totals + self.config.alpha * self._distinct
+        totals[totals == 0] = 1.0
+        out = np.empty_like(totals)
+        kernels.weights(totals, 0.0, variational, out)
+        return 1.0 / out
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """One direction after EM."""
+
+    links: NDArray[np.int32]
+    """int32[target words]: the source position that explains each, or -1."""
+    scores: NDArray[np.float64] | None
+    """float64[target words]: log-probability of each, where asked for."""
+    parameters: Parameters
+    history: list[Iteration]
+    shards: list[Shard]
+
+
+def split_types(text: Text, shards: int) -> list[tuple[int, int]]:
+    """Bounds of ``shards`` runs of target types with about as many cells each."""
+    done = np.cumsum(cells_by_type(text)[1:])
+    total = int(done[-1]) if len(done) else 0
+    marks = [total * part // shards for part in range(1, shards)]
+    inner = (np.searchsorted(done, marks, side="left") + 1).tolist()
+    bounds = [1, *(max(1, mark) for mark in inner), text.target.types + 1]
+    return [(first, max(first, last)) for first, last in zip(bounds, bounds[1:], strict=False)]
+
+
+def train(
+    text: Text,
+    config: AlignmentConfig,
+    *,
+    shards: int = 1,
+    threads: int = 1,
+    scores: bool = False,
+    tick: Callable[[], None] = lambda: None,
+) -> Trained:
+    """One direction, in this process. The result is the same for any ``shards`` and ``threads``.
+
+    ``tick`` is called after each of the ``config.iterations`` iterations.
+    """
+    coordinator = Coordinator(text, config)
+    bounds = split_types(text, shards)
+    owners = [Shard(text, first, last, config, threads=threads) for first, last in bounds]
+    parameters = coordinator.update([owner.first() for owner in owners])
+    tick()
+    for _ in range(config.iterations - 2):
+        parameters = coordinator.update([owner.step(parameters) for owner in owners])
+        tick()
+    links = np.full(len(text.target.tokens), -1, np.int32)
+    of_words = np.zeros(len(links)) if scores else None
+    for owner in owners:
+        owner.links(parameters, links, of_words)
+    tick()
+    return Trained(links, of_words, parameters, coordinator.history, owners)
