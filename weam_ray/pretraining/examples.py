@@ -168,7 +168,7 @@ def build_sentences(
     special = special_tokens(tokenizer)
     side = tokenise(texts, None, tokenizer)
     if second:
-        return _frame(side, tokenise(second, None, tokenizer), keys, special, max_length)
+        return frame(side, tokenise(second, None, tokenizer), keys, special, max_length)
     room = max_length - 2
     pieces = -(-side.lengths // room)
     row = np.repeat(np.arange(len(pieces)), pieces)
@@ -176,7 +176,7 @@ def build_sentences(
     # Pieces follow each other without gaps, so where they begin is the CSR itself.
     start = np.append(side.start[row] + piece * room, side.start[-1])
     piece_keys = mix(keys[row] ^ mix(piece.astype(np.uint64)))
-    return _frame(Side(side.ids, side.word, start), None, piece_keys, special, max_length)
+    return frame(Side(side.ids, side.word, start), None, piece_keys, special, max_length)
 
 
 def concatenate(parts: Sequence[Examples], names: Sequence[str]) -> Examples:
@@ -221,7 +221,7 @@ def _rows(
 ) -> Examples:
     special = special_tokens(tokenizer)
     if config.objective not in ("mlm", "word-aligned"):
-        return _frame(source, target, keys, special, config.max_length)
+        return frame(source, target, keys, special, config.max_length)
     # Source rows and target rows in turn.
     both = Side(
         np.concatenate([source.ids, target.ids]),
@@ -229,7 +229,7 @@ def _rows(
         np.concatenate([source.start, source.start[-1] + target.start[1:]]),
     ).take(np.arange(2 * len(keys)).reshape(2, -1).T.ravel())
     side = np.tile(np.array([0, 1], np.uint64), len(keys))
-    examples = _frame(both, None, mix(np.repeat(keys, 2) + side), special, config.max_length)
+    examples = frame(both, None, mix(np.repeat(keys, 2) + side), special, config.max_length)
     return replace(
         examples,
         anchored=(side == 1) == anchor_target,
@@ -237,7 +237,7 @@ def _rows(
     )
 
 
-def _frame(
+def frame(
     first: Side, second: Side | None, keys: U64, special: SpecialTokens, max_length: int
 ) -> Examples:
     """Special tokens around one side or two, longer sides cut first until the row fits."""

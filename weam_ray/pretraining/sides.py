@@ -53,8 +53,9 @@ def starts_of(lengths: npt.NDArray[Any]) -> I64:
 def spread(starts: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> I64:
     """`starts[i], starts[i]+1, …` for `lengths[i]` numbers each, one run after the other."""
     ends = np.cumsum(lengths, dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
+    places: I64 = np.arange(ends[-1] if len(ends) else 0, dtype=np.int64)
+    places += np.repeat(starts - (ends - lengths), lengths)
+    return places
 
 
 def tokenise(texts: Sequence[str], spans: pa.ChunkedArray | None, tokenizer: Any) -> Side:
@@ -71,6 +72,9 @@ def tokenise(texts: Sequence[str], spans: pa.ChunkedArray | None, tokenizer: Any
     ids: list[npt.NDArray[Any]] = [np.empty(0, np.int32)]
     last: list[npt.NDArray[Any]] = [np.empty(0, np.int64)]
     lengths: list[int] = []
+    # A tokenizer may come, or have been left, with truncation switched on.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     for begin in range(0, len(texts), _TEXTS_AT_ONCE):
         block = list(texts[begin : begin + _TEXTS_AT_ONCE])
         encodings = tokenizer.backend_tokenizer.encode_batch(block, add_special_tokens=False)

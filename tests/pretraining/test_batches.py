@@ -1,0 +1,151 @@
+"""The global sequence of batches is the same whoever asks, and every row gets its turn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_corpus import Corpus, make_corpus
+
+from weam_ray.errors import ConfigError, DataError
+from weam_ray.pretraining import PretrainingConfig, build_examples, load_tokenizer
+from weam_ray.pretraining.batches import Batch, Batches, Order
+from weam_ray.pretraining.examples import Examples, concatenate
+from weam_ray.pretraining.loop import Feed
+from weam_ray.pretraining.sides import token_table
+
+
+@pytest.fixture(scope="module")
+def examples(corpus: Corpus, base_dir: Path) -> Examples:
+    return build(corpus, base_dir)
+
+
+def build(corpus: Corpus, base_dir: Path) -> Examples:
+    config = PretrainingConfig(objective="weam", max_length=40)
+    return build_examples(corpus.pairs, corpus.links, load_tokenizer(base_dir), config)
+
+
+def batches(examples: Examples, base_dir: Path, rank: int = 0, world: int = 1, **changes: Any):
+    tokenizer = load_tokenizer(base_dir)
+    config = PretrainingConfig(**{"batch_size": 8, "seed": 4, **changes})
+    return Batches(examples, config, token_table(tokenizer), 0, rank=rank, world=world)
+
+
+def rows_of(parts: list[Batch]) -> list[tuple[list[int], ...]]:
+    """What each row of these parts shows and asks, without padding, in order."""
+    rows = []
+    for part in parts:
+        width = part.ids_BL.shape[1]
+        for row in range(len(part.ids_BL)):
+            here = part.places_M // width == row
+            aligned = torch.isin(part.aligned_A, torch.nonzero(here).flatten())
+            partners = torch.isin(part.owner_K, torch.nonzero(aligned).flatten())
+            rows.append(
+                (
+                    part.ids_BL[row][part.real_BL[row]].tolist(),
+                    part.segments_BL[row][part.real_BL[row]].tolist(),
+                    (part.places_M[here] % width).tolist(),
+                    part.targets_M[here].tolist(),
+                    (part.partners_K[partners] % width).tolist(),
+                    part.weights_K[partners].tolist(),
+                )
+            )
+    return rows
+
+
+@pytest.mark.parametrize(("world", "micro"), [(2, None), (4, None), (1, 3), (2, 1), (3, 2)])
+def test_a_batch_is_the_same_in_any_number_of_shares(
+    world: int, micro: int | None, examples: Examples, base_dir: Path
+) -> None:
+    whole = batches(examples, base_dir)
+    workers = [batches(examples, base_dir, r, world, micro_batch=micro) for r in range(world)]
+    for number in (0, 1, 30, 7):
+        [batch] = whole.batch(number)
+        shares = [part for worker in workers for part in worker.batch(number)]
+        assert rows_of(shares) == rows_of([batch])
+        totals = {(part.all_masked, part.all_aligned, part.all_tokens) for part in shares}
+        assert totals == {(len(batch.places_M), len(batch.aligned_A), batch.tokens)}
+        assert sum(part.tokens for part in shares) == batch.tokens
+
+
+def test_asking_out_of_order_changes_nothing(examples: Examples, base_dir: Path) -> None:
+    forwards, backwards = batches(examples, base_dir), batches(examples, base_dir)
+    numbers = list(range(60))
+    one = {number: rows_of(forwards.batch(number)) for number in numbers}
+    other = {number: rows_of(backwards.batch(number)) for number in reversed(numbers)}
+    assert one == other
+
+
+def test_every_row_comes_once_an_epoch(examples: Examples) -> None:
+    order = Order(examples, batch_size=8, temperature=1.0, seed=0)
+    assert order.batches_a_pool == 200 // 8
+    drawn, epochs = order.pool(0)
+    assert Counter(drawn.tolist()) == Counter(range(200))
+    assert set(epochs.tolist()) == {0}
+    assert order.pool(1)[0].tolist() != drawn.tolist()
+    assert set(order.pool(1)[1].tolist()) == {1}
+
+
+def test_rows_of_a_batch_are_of_like_length(examples: Examples) -> None:
+    order = Order(examples, batch_size=8, temperature=1.0, seed=0)
+    lengths = examples.lengths[order.pool(0)[0]].reshape(-1, 8)
+    padded = (lengths.max(1) * 8).sum() / lengths.sum()
+    assert padded < 1.05
+    assert (np.diff(lengths[:, 0]) < 0).any(), "batches must not come sorted by length"
+
+
+def test_the_order_of_the_file_does_not_matter(corpus: Corpus, base_dir: Path) -> None:
+    turned = corpus.pairs.take(np.arange(corpus.pairs.num_rows)[::-1])
+    one = batches(build(corpus, base_dir), base_dir)
+    other = batches(build(Corpus(turned, corpus.links), base_dir), base_dir)
+    for number in range(5):
+        # Neighbours of equal length may swap places within a batch's length class.
+        assert sorted(map(len, (row[0] for row in rows_of(one.batch(number))))) == sorted(
+            map(len, (row[0] for row in rows_of(other.batch(number))))
+        )
+
+
+def test_sets_are_mixed_by_size_and_temperature(corpus: Corpus, base_dir: Path) -> None:
+    both = concatenate(
+        [build(corpus, base_dir), build(make_corpus(50, seed=1, prefix=1), base_dir)],
+        ["large", "small"],
+    )
+    for temperature, share in ((1.0, 0.2), (0.5, 1 / 3), (0.0, 0.5)):
+        order = Order(both, batch_size=8, temperature=temperature, seed=0)
+        drawn = np.concatenate([order.pool(number)[0] for number in range(40)])
+        assert np.mean(both.sets[drawn] == 1) == pytest.approx(share, abs=0.005)
+        epochs = order.taken(40 * order.batches_a_pool)
+        assert epochs == pytest.approx(
+            [np.sum(both.sets[drawn] == k) / size for k, size in enumerate((200, 50))]
+        )
+
+
+def test_a_set_smaller_than_a_batch_goes_round(base_dir: Path) -> None:
+    few = build(make_corpus(3), base_dir)
+    [batch] = batches(few, base_dir).batch(0)
+    assert len(batch.ids_BL) == 8
+    # The same pair comes again with its next epoch's masks.
+    assert len({tuple(map(tuple, row)) for row in rows_of([batch])}) > 3
+
+
+def test_replay_is_spread_evenly(examples: Examples, base_dir: Path) -> None:
+    feed = Feed(batches(examples, base_dir), batches(examples, base_dir, seed=9), 0.25)
+    kinds = [feed.step(step)[0] for step in range(40)]
+    assert kinds == [step % 4 == 3 for step in range(40)]
+    assert feed.own_steps(40) == 30
+    assert rows_of(feed.step(4)[1]) == rows_of(batches(examples, base_dir).batch(3))
+
+
+def test_fewer_rows_than_workers_is_refused(examples: Examples, base_dir: Path) -> None:
+    with pytest.raises(ConfigError, match="batch_size 8 can't be split over 9 workers"):
+        batches(examples, base_dir, world=9)
+
+
+def test_an_empty_set_is_refused(corpus: Corpus, base_dir: Path) -> None:
+    empty = build(Corpus(corpus.pairs.slice(0, 0), corpus.links), base_dir)
+    with pytest.raises(DataError, match="medical: no rows to train on"):
+        Order(concatenate([empty], ["medical"]), 8, 1.0, 0)
