@@ -14,6 +14,8 @@ from pathlib import Path
 
 from weam_ray.artifacts import Store, ensure
 from weam_ray.experiment import MAKERS
+from weam_ray.on_ray.cluster import ray_runtime
+from weam_ray.on_ray.jobs import Job, cell_jobs, shared_jobs
 from weam_ray.on_ray.tracking import Tracker
 from weam_ray.on_ray.watching import SweepWatcher
 from weam_ray.progress import Progress
@@ -73,17 +75,16 @@ def sweep(study: StudyConfig, command: str, board: Board) -> int:
 
 def run(study: StudyConfig, data_dir: Path | None, store: Store, watcher: SweepWatcher) -> Plan:
     """Make what the plan lacks, shared things first, and return the plan as it stands then."""
-    from weam_ray.on_ray.cluster import ray_runtime
-    from weam_ray.on_ray.data import align_corpora, build_corpora
-    from weam_ray.on_ray.jobs import cell_jobs, shared_jobs
-    from weam_ray.on_ray.tune import Job, run_jobs
-
     board = watcher.board
 
     def say(progress: Progress) -> None:
         board.say(f"✓ {progress.stage} {progress.done}/{progress.total}")
 
     with ray_runtime() as resources, board.live():
+        # Loaded late: Ray reads its environment when it is imported, and a sweep that has nothing
+        # to compute never waits for it.
+        from weam_ray.on_ray.data import align_corpora, build_corpora
+        from weam_ray.on_ray.tune import run_jobs
 
         def run_all(jobs: Sequence[Job]) -> None:
             retries = study.resources.retries

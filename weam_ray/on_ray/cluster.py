@@ -40,6 +40,9 @@ def ray_runtime(*, cpus: int | None = None) -> Iterator[dict[str, float]]:
         os.environ.setdefault(name, value)
     address = os.environ.get("RAY_ADDRESS")
     if address is None:
+        # Ray resolves 127.0.0.1 to the machine's own address unless this says one machine is all
+        # there is. Read at import, so it must stand before the line below.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         # Nothing but loopback can reach it; unset, Ray writes a token file into the home folder.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
@@ -54,7 +57,6 @@ def ray_runtime(*, cpus: int | None = None) -> Iterator[dict[str, float]]:
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     object_store_memory=512 * 2**20,
-                    _node_ip_address="127.0.0.1",
                 )
             else:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -64,8 +66,8 @@ def ray_runtime(*, cpus: int | None = None) -> Iterator[dict[str, float]]:
                 place=f"RAY_ADDRESS={address}",
                 cure="Start it with ray up, or unset RAY_ADDRESS to run on this machine.",
             ) from None
-    try:
         ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
         yield dict(ray.cluster_resources())
     finally:
         ray.shutdown()

@@ -6,10 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from weam_ray.artifacts import Step
-from weam_ray.on_ray.tune import Job
 from weam_ray.study.config import ResourcesConfig
 from weam_ray.study.grid import Cell
 from weam_ray.study.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Steps that one worker makes one after the other."""
+
+    name: str
+    """Unique in its run; names the log file."""
+    steps: tuple[Step, ...]
+    threads: int = 1
+    gpus: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +70,8 @@ def cell_jobs(plan: Plan, resources: ResourcesConfig) -> list[CellJob]:
     for cell in plan.cells_to_run:
         experiment = cell.experiment
         own = experiment.encoder is experiment.base
-        groups.setdefault(experiment.transfer.address if own else experiment.encoder.address, [])
-        groups[experiment.transfer.address if own else experiment.encoder.address].append(cell)
+        alone = experiment.transfer if own else experiment.encoder
+        groups.setdefault(alone.address, []).append(cell)
     return [_cell_job(cells, resources) for cells in groups.values()]
 
 

@@ -19,23 +19,13 @@ from typing import Any, Protocol
 
 from ray import tune
 
-from weam_ray.artifacts import Resources, Step, Store, ensure
+from weam_ray.artifacts import Resources, Store, ensure
 from weam_ray.errors import ResourceError, WeamError
 from weam_ray.experiment import MAKERS
+from weam_ray.on_ray.jobs import Job
 from weam_ray.progress import Progress
 
 _SECONDS_BETWEEN_REPORTS = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """Steps that one worker makes one after the other."""
-
-    name: str
-    """Unique in its run; names the log file."""
-    steps: tuple[Step, ...]
-    threads: int = 1
-    gpus: float = 0.0
 
 
 class Watcher(Protocol):
@@ -79,8 +69,8 @@ class _Relay(tune.Callback):
                 job,
                 Progress(
                     stage=result["stage"],
-                    done=result["done"],
-                    total=result["total"],
+                    done=result["stage_done"],
+                    total=result["stage_total"],
                     metrics=result["metrics"],
                 ),
             )
@@ -198,8 +188,9 @@ def _make_steps(job: Job, store: Store, device: str, log: logging.Logger) -> Non
         tune.report(
             {
                 "stage": progress.stage,
-                "done": progress.done,
-                "total": progress.total,
+                # Plain "done" is Tune's own word: a true value would end the trial here.
+                "stage_done": progress.done,
+                "stage_total": progress.total,
                 "metrics": metrics,
             }
         )

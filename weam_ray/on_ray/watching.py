@@ -9,9 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from weam_ray.artifacts import Store
-from weam_ray.on_ray.jobs import CellJob
+from weam_ray.on_ray.jobs import CellJob, Job
 from weam_ray.on_ray.tracking import CurvePoint, Tracker
-from weam_ray.on_ray.tune import Job
 from weam_ray.progress import Progress
 from weam_ray.study.grid import Cell, CellKey
 from weam_ray.study.report_input import FailedCell

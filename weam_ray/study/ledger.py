@@ -28,9 +28,10 @@ from weam_ray.study.report_input import (
     ReportInput,
     RetrievalFacts,
 )
+from weam_ray.study.report_input import Gate as ReportedGate
 from weam_ray.study.report_input import Hole as ReportedHole
 from weam_ray.study.results import Results, View
-from weam_ray.transfer.guards import evaluate_gates
+from weam_ray.transfer.guards import default_gates, evaluate_gates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +106,7 @@ def report_input(
         planned_cells=len(plan.cells),
         source_language=study.transfer.train_language,
         language_names={code: language_name(code) for code in study.items.languages},
-        gates=evaluate_gates(study.gates, results.view(view), sanity),
+        gates=_gates(study, results, sanity),
         sanity=sanity,
         corpora=_corpora(plan, store),
         aligners=_aligners(plan, store),
@@ -113,6 +114,22 @@ def report_input(
         holes=tuple(_reported(hole) for hole in plan.holes),
         failures=tuple(failures.values()),
         provenance=_provenance(study, plan, store, invocation),
+    )
+
+
+_GATE_SYSTEMS = {"none": "base", "random": "random-encoder"}
+"""What gates call the cells that read no bilingual text."""
+
+
+def _gates(study: StudyConfig, results: Results, sanity: pd.DataFrame) -> tuple[ReportedGate, ...]:
+    rows = results.rows[results.rows["method"].isin(list(_GATE_SYSTEMS))]
+    rows = rows.assign(system=rows["method"].map(_GATE_SYSTEMS))
+    known = [*rows.to_dict("records"), *sanity.to_dict("records")]
+    targets = [code for code in study.items.languages if code != study.transfer.train_language]
+    gates = study.gates or default_gates(study.transfer.train_language, targets)
+    return tuple(
+        ReportedGate(name=result.gate.name, passed=result.passed, detail=result.sentence())
+        for result in evaluate_gates(known, gates)
     )
 
 
