@@ -1,0 +1,57 @@
+"""Stage 4, encoder → scores: items, fine-tuning, predictions, guards, sanity rows, retrieval.
+
+What needs torch is imported when it is first used, so reading a study file stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from weam_ray.transfer.config import TransferConfig
+from weam_ray.transfer.guards import Flag, Gate, GateResult, default_gates, evaluate_gates, flags
+from weam_ray.transfer.items import (
+    ITEMS_SCHEMA,
+    ItemsConfig,
+    check_items,
+    item_files,
+    items_facts,
+    load_items,
+)
+from weam_ray.transfer.reading import LABELS
+from weam_ray.transfer.scores import PREDICTIONS_SCHEMA, SCORES_SCHEMA, scores_from_predictions
+from weam_ray.transfer.tokenised import TokenisedItems, tokenise_items
+
+if TYPE_CHECKING:
+    from weam_ray.transfer.fine_tuning import fine_tune
+
+__all__ = [
+    "ITEMS_SCHEMA",
+    "LABELS",
+    "PREDICTIONS_SCHEMA",
+    "SCORES_SCHEMA",
+    "Flag",
+    "Gate",
+    "GateResult",
+    "ItemsConfig",
+    "TokenisedItems",
+    "TransferConfig",
+    "check_items",
+    "default_gates",
+    "evaluate_gates",
+    "fine_tune",
+    "flags",
+    "item_files",
+    "items_facts",
+    "load_items",
+    "scores_from_predictions",
+    "tokenise_items",
+]
+
+_LATER = {"fine_tune": "fine_tuning"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -1,0 +1,160 @@
+"""Which items a setting trains on, in which order and for how long, and which it evaluates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weam_ray.errors import DataError
+from weam_ray.transfer.batches import Rows, training_batches
+from weam_ray.transfer.config import TransferConfig
+from weam_ray.transfer.items import hash_order
+from weam_ray.transfer.tokenised import TokenisedItems
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """One stretch of training with its own warm-up and decay."""
+
+    rows: Rows
+    steps: int
+    salt: int
+    """Tells the batch orders of the phases of one run apart."""
+
+    def batches(self, lengths: NDArray[np.int64], config: TransferConfig) -> Iterator[Rows]:
+        """``steps`` batches, epoch after epoch."""
+        done = epoch = 0
+        while True:
+            for batch in training_batches(
+                self.rows,
+                lengths[self.rows],
+                config.batch_size,
+                config.seed,
+                epoch * 2 + self.salt,
+            ):
+                if done == self.steps:
+                    return
+                yield batch
+                done += 1
+            epoch += 1
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All of one run."""
+
+    phases: tuple[Phase, ...]
+    evaluated: Rows
+    """Dev and test items of the languages reported."""
+
+    dev: dict[str, Rows]
+    """Dev items by language, a part of ``evaluated``."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+
+def plan_run(items: TokenisedItems, config: TransferConfig) -> Plan:
+    """Choose the rows of a run.
+
+    Raises:
+        DataError: no training items in a language that the setting trains on, no items to
+            evaluate, or no dev items for a selection rule that needs them.
+    """
+    splits, languages = items.column("split"), items.column("language")
+    train = np.flatnonzero(
+        (splits == "train") & np.isin(languages, np.asarray(config.source_languages, object))
+    )
+    for language in config.source_languages:
+        if not (languages[train] == language).any():
+            raise DataError(
+                f"no training items in {language!r}, which {config.setting} trains on",
+                cure="Name them in items.train and items.train_languages.",
+            )
+    phases = [Phase(train, _steps(len(train), config), salt=0)]
+    held_out = np.zeros(len(items), dtype=bool)
+    if config.setting == "few-shot":
+        shots, held_out = _few_shots(items, config, splits, languages)
+        steps = math.ceil(config.few_shot_epochs * _batches(len(shots), config.batch_size))
+        phases.append(Phase(shots, steps, salt=1))
+    wanted = np.ones(len(items), dtype=bool)
+    if config.target_languages is not None:
+        names = {*config.target_languages, *config.source_languages}
+        wanted = np.isin(languages, np.asarray(sorted(names), object))
+    evaluated = np.flatnonzero(np.isin(splits, ["dev", "test"]) & wanted & ~held_out)
+    if not len(evaluated):
+        raise DataError("there are no dev or test items in the languages to evaluate")
+    dev_rows = evaluated[splits[evaluated] == "dev"]
+    dev = {
+        str(language): dev_rows[languages[dev_rows] == language]
+        for language in dict.fromkeys(languages[dev_rows])
+    }
+    _check_selection(config, dev)
+    return Plan(phases=tuple(phases), evaluated=evaluated, dev=dev)
+
+
+def _batches(rows: int, batch_size: int) -> int:
+    return math.ceil(rows / batch_size)
+
+
+def _steps(rows: int, config: TransferConfig) -> int:
+    if config.steps is not None:
+        return config.steps
+    return max(1, math.ceil(config.epochs * _batches(rows, config.batch_size)))
+
+
+def _few_shots(
+    items: TokenisedItems,
+    config: TransferConfig,
+    splits: NDArray[np.object_],
+    languages: NDArray[np.object_],
+) -> tuple[Rows, NDArray[np.bool_]]:
+    """The target items trained on, and the mask of dev items that these take out of dev."""
+    names = items.column("item")
+    shots: list[Rows] = []
+    used: set[str] = set()
+    for language in config.target_languages or ():
+        rows = np.flatnonzero((splits == "train") & (languages == language))
+        from_dev = not len(rows)
+        if from_dev:
+            rows = np.flatnonzero((splits == "dev") & (languages == language))
+        if len(rows) < config.few_shot_items:
+            raise DataError(
+                f"few-shot asks for {config.few_shot_items} items in {language!r},"
+                f" there are {len(rows)}",
+                place="transfer.few_shot_items",
+            )
+        order = hash_order([str(name) for name in names[rows]], f"few-shot {config.seed}")
+        chosen = rows[order[: config.few_shot_items]]
+        shots.append(chosen)
+        if from_dev:
+            used.update(names[chosen])
+    held_out = (splits == "dev") & np.isin(names, np.asarray(sorted(used), object))
+    return np.concatenate(shots), held_out
+
+
+def _check_selection(config: TransferConfig, dev: dict[str, Rows]) -> None:
+    if "source-dev" in config.selection:
+        without = [name for name in config.source_languages if name not in dev]
+        if without:
+            raise DataError(
+                f"selection source-dev needs dev items in {', '.join(without)}",
+                cure="Give items.dev in that language, or set transfer.selection to [last].",
+            )
+    if "target-dev-oracle" in config.selection and not dev:
+        raise DataError(
+            "selection target-dev-oracle needs dev items",
+            cure="Give items.dev, or set transfer.selection to [last].",
+        )
+
+
+def evaluation_steps(total: int, start: int, count: int) -> Sequence[int]:
+    """``count`` evenly spread steps in ``start < step <= total``, ``total`` the last of them."""
+    span = total - start
+    return sorted({start + max(1, round(span * place / count)) for place in range(1, count + 1)})
