@@ -10,6 +10,7 @@ to ``<stage>/<hash>``: a folder that stands at an address is complete, whatever 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib.metadata
 import json
@@ -24,7 +25,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from weam_ray.errors import DataError
+from weam_ray.errors import DataError, ResourceError
 from weam_ray.identity import StageConfig, digest
 from weam_ray.progress import Report, silent
 
@@ -123,21 +124,31 @@ class Store:
         self.root = Path(root).absolute()
 
     def find(self, step: Step | str) -> Artifact | None:
-        """The finished artifact of a step or address, or None."""
+        """The finished artifact of a step or address, or None.
+
+        Raises:
+            DataError: there is one, but it isn't what was written: a damaged record, a file that
+                is missing or cut short (an interrupted copy of the store, a failing disk).
+        """
         address = step if isinstance(step, str) else step.address
         path = self.root / address
         try:
-            text = (path / RECORD).read_text(encoding="utf8")
-        except FileNotFoundError:
+            text = (path / RECORD).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
             return None
         try:
             record = json.loads(text)
-        except json.JSONDecodeError:
-            raise DataError(
-                "this record is damaged (it was whole when it was written)",
-                place=str(path / RECORD),
-                cure=f"Remove the folder {path} and run the same command again.",
-            ) from None
+            sizes = dict(record["files"])
+            record["facts"], record["seconds"]
+        except (ValueError, TypeError, KeyError):
+            raise _damaged("the record is damaged", path) from None
+        for name, size in sizes.items():
+            try:
+                found = os.stat(path / name).st_size
+            except OSError:
+                raise _damaged(f"{name} is missing", path) from None
+            if found != size:
+                raise _damaged(f"{name} holds {found:,} bytes, not {size:,}", path)
         return Artifact(address=address, path=path, record=record)
 
     def make(
@@ -152,8 +163,11 @@ class Store:
 
         Two processes that want the same step at the same time take turns, and the second finds the
         first one's work. A maker that raises leaves nothing behind.
+
+        Raises:
+            ResourceError: the store can't be written, or its disk is full.
         """
-        with self._turn(step.address):
+        with _storage_errors(self.root), self._turn(step.address):
             if done := self.find(step):
                 return done
             draft = self._empty_draft(step)
@@ -170,6 +184,8 @@ class Store:
                 self._write_record(work, time.monotonic() - started)
                 final = self.root / step.address
                 final.parent.mkdir(parents=True, exist_ok=True)
+                # A folder without a record is no artifact: a copy of the store that was cut off.
+                shutil.rmtree(final, ignore_errors=True)
                 os.replace(draft, final)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -205,15 +221,64 @@ class Store:
             "upstream": {name: item.address for name, item in step.upstream.items()},
             "inputs": dict(step.inputs),
             "facts": work.facts,
+            "files": _sizes(work.out),
             "seconds": round(seconds, 3),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "packages": package_versions(),
         }
-        path = work.out / RECORD
-        with open(path, "w", encoding="utf8") as stream:
-            json.dump(record, stream, indent=1, ensure_ascii=False, allow_nan=False)
+        try:
+            text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+        except ValueError as error:
+            raise DataError(
+                f"{step.stage} measured something that is no number ({error}): {work.facts}",
+                place=step.address,
+                cure="A loss that is not finite comes of too high a learning rate.",
+            ) from None
+        with open(work.out / RECORD, "w", encoding="utf8") as stream:
+            stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def _damaged(what: str, path: Path) -> DataError:
+    return DataError(
+        f"{what} (it was whole when it was written)",
+        place=str(path),
+        cure=f"Remove the folder {path} and run the same command again.",
+    )
+
+
+@contextmanager
+def _storage_errors(root: Path) -> Iterator[None]:
+    """A disk that is full or can't be written, said as such; everything else passes through."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                "the disk is full",
+                place=str(root),
+                cure="Free some space and run the same command again: what is finished is kept.",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS) and _concerns(error.filename, root):
+            raise ResourceError(
+                f"the store can't be written ({error.strerror}: {error.filename})",
+                place=str(root),
+                cure="Set storage to a folder of yours: --set storage=FOLDER",
+            ) from error
+        raise
+
+
+def _concerns(name: object, root: Path) -> bool:
+    if not isinstance(name, (str, Path)):
+        return False
+    # Above the root too: making its parents may be what failed.
+    return Path(name).is_relative_to(root) or root.is_relative_to(name)
 
 
 def ensure(

@@ -59,19 +59,25 @@ def content_hash(path: Path) -> str:
     """Hash of a file's bytes, or of a folder's files with their relative names.
 
     Raises:
-        DataError: there is nothing at ``path``.
+        DataError: there is nothing at ``path``, or it can't be read.
     """
     path = Path(path)
-    if path.is_dir():
-        files = sorted(item for item in path.rglob("*") if item.is_file())
-        return digest([[str(item.relative_to(path)), content_hash(item)] for item in files])
     try:
+        if path.is_dir():
+            files = sorted(item for item in path.rglob("*") if item.is_file())
+            return digest(
+                [[item.relative_to(path).as_posix(), content_hash(item)] for item in files]
+            )
         status = path.stat()
-    except FileNotFoundError:
+        return _file_hash(str(path.resolve()), status.st_size, status.st_mtime_ns)
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             "no such file", place=str(path), cure="Check the path, or data_dir in the study file."
         ) from None
-    return _file_hash(str(path.resolve()), status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise DataError(
+            f"this can't be read ({error.strerror})", place=str(path), cure="Check who may read it."
+        ) from None
 
 
 @lru_cache(maxsize=4096)
