@@ -99,8 +99,8 @@ def clean_block(
         )
     sieve = _Sieve(
         lines=block["line"].to_numpy(),
-        source=[normalise(text) for text in block["source"].to_pylist()],
-        target=[normalise(text) for text in block["target"].to_pylist()],
+        source=_normalised(block, "source", config),
+        target=_normalised(block, "target", config),
         gold=block["gold"].to_pylist(),
     )
     _sift_characters(sieve, config)
@@ -109,6 +109,21 @@ def clean_block(
     if contamination:
         _sift_overlap(sieve, config, contamination)
     return sieve.table(config), sieve.dropped
+
+
+def _normalised(block: pa.Table, side: str, config: CorpusConfig) -> list[str]:
+    texts = block[side].to_pylist()
+    normal = [normalise(text) for text in texts]
+    if config.gold is not None:
+        for line, text, kept in zip(block["line"].to_pylist(), texts, normal, strict=True):
+            if not text.isascii() and len(text.split()) != len(kept.split()):
+                raise DataError(
+                    f"a word of the {side} side consists of invisible characters only, so the "
+                    "gold links' indices would shift.",
+                    place=f"{getattr(config, side) or config.source}:{line}",
+                    cure="Remove it, and its links.",
+                )
+    return normal
 
 
 class _Sieve:

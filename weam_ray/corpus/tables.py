@@ -38,8 +38,9 @@ def read_tsv(config: CorpusConfig, block_rows: int) -> Iterator[Rows]:
         if header and line == 1:
             wanted = [_named_column(name, block[0], config.source) for name in names]
             block, line = block[1:], 2
-        rows = [text.rstrip("\r").split("\t") for text in block]
         need = max(wanted) + 1
+        # An empty line is a pair of blank sides: dropped by cleaning, and counted there.
+        rows = [text.rstrip("\r").split("\t") if text.strip() else [""] * need for text in block]
         for number, row in enumerate(rows, line):
             if len(row) < need:
                 raise DataError(
@@ -111,10 +112,10 @@ def _parquet_column(
             cure=f"Mend {side}_language.",
         )
     for candidate in [name] if name is not None else [side, *codes]:
-        if candidate in schema.names:
+        if candidate in schema.names and not pa.types.is_nested(schema.field(candidate).type):
             return [candidate]
     raise ConfigError(
-        f"no column {name or side!r} among {schema.names}.",
+        f"no text column {name or side!r} among {schema.names}.",
         place=str(config.source),
         cure=f"Set {side}_column.",
     )

@@ -119,6 +119,8 @@ _WEB = r"""
 def _token_pattern(*, marks: bool = True, web: bool = True) -> re.Pattern[str]:
     extending = _marks() if marks else ""
     letters = rf"[\w{extending}]+"
+    if web:  # scripts without spaces write a URL right after a word
+        letters = rf"(?:(?!https?://|ftp://)[\w{extending}])+"
     return re.compile(
         rf"""
         {_WEB if web else ""}
