@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from ray import tune
 
@@ -51,6 +51,14 @@ class _Relay(tune.Callback):
     jobs: Mapping[str, Job]
     watcher: Watcher
     messages: dict[str, str] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Tune pickles callbacks so that it could restore them; the store is what a study resumes
+        # from, and a terminal can't be pickled.
+        return (tune.Callback, ())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
     def _job(self, trial: Any) -> Job:
         return self.jobs[trial.config["job"]]

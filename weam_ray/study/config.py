@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from weam_ray.alignment.config import AlignmentConfig
-from weam_ray.corpus.cleaning import CleaningConfig, ContaminationConfig
+from weam_ray.corpus.config import CleaningConfig, ContaminationConfig
 from weam_ray.demo import WorldConfig
 from weam_ray.identity import Placement, StageConfig
 from weam_ray.pretraining.config import BaseConfig, PretrainingConfig, VocabularyConfig
