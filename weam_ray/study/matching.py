@@ -212,6 +212,22 @@ def match(grid: Grid, a: Arm, b: Arm, languages: Languages | None = None) -> Mat
     return match_strata(grid, strata)
 
 
+def level(grid: Grid, arm: Arm, languages: Languages | None = None) -> Matched | str:
+    """One arm against nothing: its table of correctness, averaged over its configurations."""
+    kinds: dict[tuple[str | int, ...], list[Cell]] = _kinds(grid.cells, arm, set())
+    strata = []
+    for (domain, pair, size, regime), cells in kinds.items():
+        asked = [
+            lang
+            for lang in (languages or grid.own)(cells[0])
+            if all(lang in grid.languages[cell.address] for cell in cells)
+        ]
+        if asked:
+            key = (str(domain), str(pair), int(size), str(regime))
+            strata.append(Stratum(key=key, languages=tuple(asked), a=tuple(cells), b=()))
+    return match_strata(grid, strata) if strata else "no such cell has finished"
+
+
 def match_strata(grid: Grid, strata: Sequence[Stratum]) -> Matched | str:
     """The table of given strata, over the seeds that all of them have."""
     notes: list[str] = []
@@ -265,7 +281,7 @@ def _replicate_by(strata: Sequence[Stratum], carried: list[int]) -> list[int]:
     varying = [
         p
         for k, p in enumerate(carried)
-        if all(len({seed[k] for seed in side}) > 1 for side in sides)
+        if all(len({seed[k] for seed in side}) > 1 for side in sides if side)
     ]
     return varying[:1] or carried
 
@@ -276,7 +292,7 @@ def _by_seed(one: Stratum, places: list[int]) -> dict[_Seed, _Sides]:
         for cell in cells:
             seed = tuple(cell.seeds[p] for p in places)
             found.setdefault(seed, ([], []))[side].append(cell)
-    return {seed: sides for seed, sides in found.items() if sides[0] and sides[1]}
+    return {seed: sides for seed, sides in found.items() if sides[0] and (sides[1] or not one.b)}
 
 
 def _gather(
@@ -285,7 +301,7 @@ def _gather(
     full: Sequence[Mapping[_Seed, _Sides]],
     seeds: Sequence[_Seed],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64] | None, int] | str:
-    single = all(len(side) == 1 for one in full for seed in seeds for side in one[seed])
+    single = all(len(side) <= 1 for one in full for seed in seeds for side in one[seed])
     right_wrong = np.zeros((len(seeds), 2), np.int64)
     table: list[NDArray[np.float64]] = []
     asked = np.ones(1, np.bool_)
@@ -310,9 +326,12 @@ def _gather(
 def _difference(
     grid: Grid, sides: _Sides, language: str
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
-    means = []
+    means: list[NDArray[np.float64]] = []
     asked = np.ones(1, np.bool_)
     for cells in sides:
+        if not cells:  # a level: nothing on the other side
+            means.append(np.zeros(1))
+            continue
         arrays = [array for cell in cells if (array := grid.array(cell, language)) is not None]
         if len(arrays) < len(cells):
             return None

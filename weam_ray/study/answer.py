@@ -1,0 +1,163 @@
+"""The answer in words: the first line, and three sentences that a reader can act on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from weam_ray.study import wording
+from weam_ray.study.analysis import Analysis, Slope
+from weam_ray.study.comparisons import Comparison
+from weam_ray.study.report_input import ReportInput
+from weam_ray.study.results import BASELINE
+from weam_ray.study.scaling import REACH, PairsNeeded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the page opens with."""
+
+    first_line: str
+    """"" when nothing has to be said before the answer."""
+    sentences: tuple[str, ...]
+    claims: bool
+    """False: no curve, no comparison, no claim is shown."""
+
+
+def answer(source: ReportInput, analysis: Analysis) -> Answer:
+    """The first line and the sentences; no claim where a gate fails or nothing has finished."""
+    warning = "Demonstration, not evidence." if source.demonstration else ""
+    if source.failed_gates:
+        failed = f"The base fails the gates and no claim is made. {warning}".strip()
+        return Answer(first_line=failed, sentences=_why_no_claim(source), claims=False)
+    if not analysis.grid.cells:
+        nothing = "No cell has finished, so nothing can be said yet."
+        return Answer(first_line=warning, sentences=(nothing,), claims=False)
+    if not analysis.lines:
+        alone = "Only cells without bilingual text have finished, so there is no gain to speak of."
+        return Answer(first_line=warning, sentences=(alone,), claims=False)
+    sentences = (_gain(analysis), _growth(analysis), _rivals(analysis))
+    return Answer(first_line=warning, sentences=tuple(one for one in sentences if one), claims=True)
+
+
+def _why_no_claim(source: ReportInput) -> tuple[str, ...]:
+    gates = source.failed_gates
+    reasons = [f"{gate.name.rstrip('.')}: fails ({gate.detail or 'no figures'})." for gate in gates]
+    last = (
+        "Below are the accuracies as they came out beside what needs no inference at all; a curve "
+        "over sizes would show noise as if it were an answer."
+    )
+    return (*reasons, last)
+
+
+def effect_text(one: Comparison, digits: int = 1) -> str:
+    """``+13.0 points (95 % interval +9.9 to +16.1; p < 0.001)``."""
+    assert one.effect is not None
+    span = wording.span(one.effect.low, one.effect.high, digits=digits)
+    text = f"{wording.points(one.effect.value, digits)} points (95 % interval {span}"
+    if one.p_holm is None:
+        return f"{text}, items only)"
+    p = wording.probability(one.p_holm)
+    return f"{text}; p {p if p.startswith('<') else f'= {p}'} after Holm's correction)"
+
+
+def _gain(analysis: Analysis) -> str:
+    line = _main(analysis)
+    name = f"{line} against {wording.method_name(BASELINE)}"
+    one = next((c for c in analysis.methods if c.question.name == name), None)
+    if one is None or one.effect is None:
+        reason = one.reason if one else "it was not measured"
+        return f"Whether {line} gains over no pre-training can't be said: {reason}."
+    where = f"At {wording.count(one.question.a.size)} sentence pairs"
+    over = _over(one)
+    if not one.claimable:
+        return (
+            f"{where}, {line} stands {effect_text(one)} from no pre-training {over}, but with one "
+            "seed nothing can be claimed: the spread between seeds is unknown."
+        )
+    if one.found:
+        word = "gains" if one.effect.value > 0 else "loses"
+        return f"{where}, {line} {word} {effect_text(one)} over no pre-training {over}."
+    return f"{where}, no difference between {line} and no pre-training is detectable {over}: " + (
+        _could_have_seen(one)
+    )
+
+
+def _over(one: Comparison) -> str:
+    languages = wording.listing(one.languages)
+    seeds = one.spread.seeds if one.spread else 0
+    return f"in {languages}, {seeds} seed{'s' if seeds != 1 else ''}"
+
+
+def _could_have_seen(one: Comparison) -> str:
+    seen = wording.percent(one.detectable)
+    return f"{effect_text(one)}. A true difference of {seen} points would have been found."
+
+
+def _main(analysis: Analysis) -> str:
+    weam = [line for line in analysis.lines if line.method == "weam"]
+    return (weam or list(analysis.lines))[0].name
+
+
+def _growth(analysis: Analysis) -> str:
+    name = _main(analysis)
+    slope = next((s for s in analysis.slopes if s.line.name == name), None)
+    if slope is None or slope.comparison.effect is None:
+        reason = slope.comparison.reason if slope else "too few sizes have finished"
+        return f"How the gain grows with size can't be said: {reason}."
+    one = slope.comparison
+    if not one.claimable:
+        return "How the gain grows with size can't be claimed from one seed."
+    if not one.found:
+        return (
+            f"No slope is detectable: {effect_text(one, 2)} a doubling of the text; "
+            f"{wording.percent(one.detectable, 2)} points a doubling would have been found. "
+            + needed_text(slope)
+        )
+    assert one.effect is not None
+    word = "rises" if one.effect.value > 0 else "falls"
+    return f"Its gain {word} by {effect_text(one, 2)} with each doubling of the text. " + (
+        needed_text(slope)
+    )
+
+
+def needed_text(slope: Slope) -> str:
+    """How many pairs the target gain takes, as a sentence, or that the data can't say."""
+    needed = slope.needed
+    if needed is None:
+        return ""
+    gain = wording.points(needed.gain).removesuffix(".0")
+    if needed.at_most is not None:
+        return f"For {gain} points, {wording.count(needed.at_most)} pairs are enough."
+    if needed.sizes is None:
+        return f"How many pairs {gain} points take, the data can't say: {needed.reason}."
+    return f"For {gain} points it takes about {_range(needed)}."
+
+
+def _range(needed: PairsNeeded) -> str:
+    assert needed.sizes is not None
+    low, high = wording.about(needed.sizes.low), needed.sizes.high
+    most = wording.about(high) if wording.known(high) else "no upper bound in sight"
+    text = f"{wording.about(needed.sizes.value)} pairs (95 % interval {low} to {most})"
+    if needed.extrapolated:
+        text += f", beyond the sizes measured: an extrapolation, good to {REACH:.0f} times at best"
+    return text
+
+
+def _rivals(analysis: Analysis) -> str:
+    wanted = ("WEAM against TLM", "WEAM against WEAM, shuffled links")
+    parts = []
+    for one in analysis.methods:
+        if not one.question.name.startswith(wanted) or one.effect is None:
+            continue
+        rival = one.question.name.split(" against ", 1)[1]
+        if not one.claimable:
+            parts.append(f"against {rival} one seed can claim nothing")
+        elif one.found:
+            word = "better" if one.effect.value > 0 else "worse"
+            parts.append(f"it is {word} than {rival} by {effect_text(one)}")
+        else:
+            parts.append(
+                f"no difference from {rival} is detectable, {effect_text(one)}, and "
+                f"{wording.percent(one.detectable)} points would have been found"
+            )
+    return f"As for WEAM itself: {'; '.join(parts)}." if parts else ""

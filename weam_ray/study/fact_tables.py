@@ -1,0 +1,260 @@
+"""The tables of a report that show the run's facts: aligners, corpora, power, provenance."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+
+from weam_ray.study import power, wording
+from weam_ray.study.analysis import Analysis
+from weam_ray.study.report_input import ReportInput
+from weam_ray.study.tables import COUNT, PERCENT, Column, Row, Table
+
+_SEEDS = (2, 3, 5, 10, 20)
+
+
+def fact_tables(source: ReportInput) -> Iterator[Table]:
+    """Gates, aligners, retrieval, corpora, holes, failures; those that have rows."""
+    for table in (
+        _gates(source),
+        _aligners(source),
+        _retrieval(source),
+        _corpora(source),
+        _dropped(source),
+        _spent(source),
+        _holes(source),
+        _failures(source),
+    ):
+        if table.rows:
+            yield table
+
+
+def _columns(*pairs: tuple[str, str]) -> tuple[Column, ...]:
+    return tuple(Column(key=key, heading=heading) for key, heading in pairs)
+
+
+def _gates(source: ReportInput) -> Table:
+    said = {True: "holds", False: "fails", None: "not checked"}
+    return Table(
+        name="gates",
+        caption="Gates: what must hold before any claim",
+        columns=_columns(("gate", "gate"), ("outcome", "outcome"), ("detail", "figures")),
+        rows=tuple(
+            {"gate": one.name, "outcome": said[one.passed], "detail": one.detail}
+            for one in source.gates
+        ),
+    )
+
+
+def _aligners(source: ReportInput) -> Table:
+    return Table(
+        name="aligners",
+        caption="Word alignment: error against known links, and share of words with a partner",
+        columns=(
+            *_columns(("domain", "domain"), ("pair", "pair")),
+            Column(key="size", heading="pairs seen", show=COUNT),
+            *_columns(("regime", "learnt from"), ("symmetrisation", "symmetrisation")),
+            Column(key="aer", heading="AER, %", show=PERCENT),
+            Column(key="linked", heading="words with a partner, %", show=PERCENT),
+        ),
+        rows=tuple(
+            {
+                "domain": one.domain,
+                "pair": one.pair,
+                "size": one.size,
+                "regime": one.regime,
+                "symmetrisation": one.symmetrisation,
+                "aer": one.aer,
+                "linked": one.linked_share,
+            }
+            for one in source.aligners
+        ),
+    )
+
+
+def _retrieval(source: ReportInput) -> Table:
+    return Table(
+        name="retrieval",
+        caption="Sentence retrieval: translations found as nearest neighbours",
+        columns=(
+            *_columns(("method", "method"), ("domain", "domain"), ("pair", "pair")),
+            Column(key="size", heading="pairs", show=COUNT),
+            Column(key="language", heading="language"),
+            Column(key="accuracy", heading="found, %", show=PERCENT),
+            Column(key="chance", heading="by chance, %", show=PERCENT),
+            Column(key="n", heading="sentences", show=COUNT),
+        ),
+        rows=tuple(
+            {
+                "method": wording.method_name(one.method),
+                "domain": one.domain,
+                "pair": one.pair,
+                "size": one.size or None,
+                "language": one.language,
+                "accuracy": one.accuracy,
+                "chance": one.chance,
+                "n": one.n,
+            }
+            for one in source.retrieval
+        ),
+    )
+
+
+def _corpora(source: ReportInput) -> Table:
+    return Table(
+        name="corpora",
+        caption="Bilingual text: pairs read and kept",
+        columns=(
+            *_columns(("domain", "domain"), ("pair", "pair")),
+            Column(key="read", heading="read", show=COUNT),
+            Column(key="kept", heading="kept", show=COUNT),
+            Column(key="lost", heading="dropped", show=COUNT),
+            Column(key="share", heading="dropped, %", show=PERCENT),
+            Column(key="place", heading="artifact"),
+        ),
+        rows=tuple(
+            {
+                "domain": one.domain,
+                "pair": one.pair,
+                "read": one.read,
+                "kept": one.kept,
+                "lost": one.read - one.kept,
+                "share": (one.read - one.kept) / one.read if one.read else None,
+                "place": one.place,
+            }
+            for one in source.corpora
+        ),
+    )
+
+
+def _dropped(source: ReportInput) -> Table:
+    return Table(
+        name="dropped",
+        caption="Dropped pairs by reason",
+        columns=(
+            *_columns(("domain", "domain"), ("pair", "pair"), ("reason", "reason")),
+            Column(key="pairs", heading="pairs", show=COUNT),
+            Column(key="share", heading="of those read, %", show=PERCENT),
+        ),
+        rows=tuple(
+            {
+                "domain": one.domain,
+                "pair": one.pair,
+                "reason": reason.replace("_", " "),
+                "pairs": dropped,
+                "share": dropped / one.read if one.read else None,
+            }
+            for one in source.corpora
+            for reason, dropped in sorted(one.dropped.items(), key=lambda item: -item[1])
+            if dropped
+        ),
+    )
+
+
+def _spent(source: ReportInput) -> Table:
+    rows = source.results.view(source.view).drop_duplicates("cell")
+    found: list[Row] = []
+    for method, size in sorted(set(zip(rows["method"], rows["size"], strict=True))):
+        own = rows[(rows["method"] == method) & (rows["size"] == size)]
+        found.append(
+            {
+                "method": wording.method_name(str(method)),
+                "size": int(size) or None,
+                "cells": len(own),
+                "steps": float(own["steps"].mean()),
+                "epochs": float(own["epochs"].mean()),
+                "seconds": float(own["seconds"].mean()),
+            }
+        )
+    return Table(
+        name="spent",
+        caption="Steps, passes over the bitext and seconds a cell, means",
+        columns=(
+            Column(key="method", heading="method"),
+            Column(key="size", heading="pairs", show=COUNT),
+            Column(key="cells", heading="cells", show=COUNT),
+            Column(key="steps", heading="steps", show=COUNT),
+            Column(key="epochs", heading="passes", show=lambda v: _one_digit(v)),
+            Column(key="seconds", heading="seconds", show=lambda v: _one_digit(v)),
+        ),
+        rows=tuple(found),
+    )
+
+
+def _one_digit(value: str | int | float | None) -> str:
+    number = None if isinstance(value, str) else value
+    return f"{number:.1f}" if number is not None and wording.known(number) else wording.MISSING
+
+
+def _holes(source: ReportInput) -> Table:
+    return Table(
+        name="holes",
+        caption="Holes: combinations that can't be run",
+        columns=_columns(("factors", "combination"), ("reason", "why")),
+        rows=tuple({"factors": one.factors, "reason": one.reason} for one in source.holes),
+    )
+
+
+def _failures(source: ReportInput) -> Table:
+    return Table(
+        name="failures",
+        caption="Cells that failed",
+        columns=_columns(("factors", "cell"), ("error", "error"), ("log", "log")),
+        rows=tuple(
+            {"factors": one.factors, "error": one.error, "log": one.log} for one in source.failures
+        ),
+    )
+
+
+def power_table(analysis: Analysis) -> Table | None:
+    """What more seeds would make detectable, from the noise the method comparisons measured."""
+    spreads = [
+        one.spread
+        for one in analysis.methods
+        if one.spread is not None and one.spread.seeds > 1 and one.spread.item_variance > 0
+    ]
+    if not spreads:
+        return None
+    total = statistics.median(s.item_variance + s.residual + s.mean**2 for s in spreads)
+    noise = power.Noise(
+        discordance=min(total, 1.0),
+        seed_sd=statistics.median(s.seed_sd for s in spreads) / 2**0.5,
+        item_share=statistics.median(
+            s.item_variance / (s.item_variance + s.residual) for s in spreads
+        ),
+    )
+    items, now = spreads[0].items, spreads[0].seeds
+    rows: list[Row] = []
+    for seeds in sorted({*_SEEDS, now}):
+        row: dict[str, str | int | float | None] = {
+            "seeds": seeds,
+            "here": "this study" if seeds == now else "",
+        }
+        for comparisons in (1, len(analysis.methods)):
+            row[f"family_{comparisons}"] = power.detectable_effect(
+                noise,
+                seeds=seeds,
+                items=items,
+                comparisons=comparisons,
+                family_df=power.shared_baseline_df(seeds, comparisons),
+            )
+        rows.append(row)
+    columns = [
+        Column(key="seeds", heading="seeds", show=COUNT),
+        Column(key="family_1", heading="one comparison, points", show=PERCENT),
+    ]
+    if len(analysis.methods) > 1:
+        columns.append(
+            Column(
+                key=f"family_{len(analysis.methods)}",
+                heading=f"family of {len(analysis.methods)}, points",
+                show=PERCENT,
+            )
+        )
+    return Table(
+        name="power",
+        caption=f"Effect found with 80 % probability at {wording.count(items)} items, given the "
+        f"noise measured here (seed sd {wording.percent(noise.seed_sd, 2)} points a system)",
+        columns=(*columns, Column(key="here", heading="")),
+        rows=tuple(rows),
+    )

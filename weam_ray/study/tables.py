@@ -1,0 +1,331 @@
+"""The tables of a report: raw values for CSV, the same values in words for the page and LaTeX."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from weam_ray.study import wording
+from weam_ray.study.analysis import Analysis, level_family
+from weam_ray.study.comparisons import Comparison
+from weam_ray.study.intervals import interval, wilson
+from weam_ray.study.lines import largest
+from weam_ray.study.matching import Arm, Cell, Languages, Matched, level
+from weam_ray.study.report_input import ReportInput
+from weam_ray.study.results import BASELINE, REFERENCE_METHODS, target_languages
+
+Value = str | int | float | None
+Row = Mapping[str, Value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column: the key of its raw values, and how they are said."""
+
+    key: str
+    heading: str
+    show: Callable[[Value], str] | None = None
+    """None: the value is text."""
+
+    def text(self, row: Row) -> str:
+        """What the page shows."""
+        value = row.get(self.key)
+        if self.show is not None:
+            return self.show(value)
+        return wording.MISSING if value is None or value == "" else str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table with a name (of its files) and a caption."""
+
+    name: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+def _number(say: Callable[[float | None], str]) -> Callable[[Value], str]:
+    return lambda value: say(None if value is None or isinstance(value, str) else float(value))
+
+
+PERCENT, POINTS = _number(wording.percent), _number(wording.points)
+COUNT, P, SECONDS = (_number(say) for say in (wording.count, wording.probability, wording.duration))
+_TWO_DIGITS = _number(lambda value: wording.points(value, 2))
+_PLAIN = _number(lambda value: f"{value:.1f}" if wording.known(value) else wording.MISSING)
+
+_DIFFERENCE = (
+    Column(key="difference", heading="difference, points", show=POINTS),
+    Column(key="low", heading="95 % from", show=POINTS),
+    Column(key="high", heading="to", show=POINTS),
+    Column(key="p_holm", heading="p (Holm)", show=P),
+    Column(key="detectable", heading="detectable, points", show=PERCENT),
+    Column(key="seeds", heading="seeds", show=COUNT),
+    Column(key="items", heading="items", show=COUNT),
+)
+
+
+def verdict(one: Comparison) -> str:
+    """A comparison in a few words."""
+    if one.effect is None or one.spread is None:
+        return f"can't be said: {one.reason}"
+    if not one.claimable:
+        return "one seed: can't be said"
+    if one.found:
+        return "better" if one.effect.value > 0 else "worse"
+    if one.spread.seed_part + one.spread.item_part == 0:
+        return "identical on every item"
+    return f"no difference detectable; {wording.percent(one.detectable)} points would have been"
+
+
+def difference_row(one: Comparison) -> dict[str, Value]:
+    """The raw values of a comparison."""
+    row: dict[str, Value] = {"question": one.question.name, "verdict": verdict(one)}
+    if one.effect is None or one.spread is None:
+        return row
+    row |= {"difference": one.effect.value, "low": one.effect.low, "high": one.effect.high}
+    row |= {"p": one.p, "p_holm": one.p_holm, "detectable": one.detectable}
+    row |= {"seeds": one.spread.seeds, "items": one.spread.items, "df": one.spread.df}
+    row |= {"seed_sd": one.spread.seed_sd if one.spread.seeds > 1 else None}
+    row["by_seed"] = "; ".join(wording.points(seed.difference) for seed in one.seeds)
+    tests = [seed.mcnemar_p for seed in one.seeds if seed.mcnemar_p is not None]
+    row["mcnemar"] = "; ".join(wording.probability(p) for p in tests)
+    row["notes"] = "; ".join(one.notes)
+    return row
+
+
+def families(analysis: Analysis) -> Iterator[Table]:
+    """Methods, slopes, cells, causes."""
+    ends = (
+        Column(key="by_seed", heading="each seed, points"),
+        Column(key="verdict", heading="in words"),
+    )
+    ask = Column(key="question", heading="comparison")
+    yield Table(
+        name="methods",
+        caption="Methods at the largest size both have, averaged over domains and pairs, "
+        "in the language of each pair",
+        columns=(ask, *_DIFFERENCE, *ends),
+        rows=tuple(difference_row(one) for one in analysis.methods),
+    )
+    yield _slopes(analysis)
+    if any(slope.held_out for slope in analysis.slopes):
+        yield _held_out(analysis)
+    factors = tuple(
+        Column(key=key, heading=key, show=COUNT if key == "size" else None)
+        for key in ("domain", "pair", "method", "size")
+    )
+    rows = [
+        _placed({"domain": domain, "pair": pair, "method": line.name, "size": size}, one)
+        for (line, domain, pair, size), one in zip(analysis.cell_keys, analysis.cells, strict=True)
+    ]
+    yield Table(
+        name="cells",
+        caption="Gain over no pre-training of every configuration, in the language of its pair",
+        columns=(
+            *factors,
+            *_DIFFERENCE,
+            Column(key="mcnemar", heading="McNemar p, each seed"),
+            *ends,
+        ),
+        rows=tuple(rows),
+    )
+    if analysis.causes:
+        yield Table(
+            name="causes",
+            caption="Aligner regimes and domains against each other, at matched factors",
+            columns=(ask, *_DIFFERENCE, *ends),
+            rows=tuple(difference_row(one) for one in analysis.causes),
+        )
+
+
+def _placed(factors: dict[str, Value], one: Comparison) -> Row:
+    return {**factors, **difference_row(one)}
+
+
+def _slopes(analysis: Analysis) -> Table:
+    show = {"difference": _TWO_DIGITS, "low": _TWO_DIGITS, "high": _TWO_DIGITS}
+    show["detectable"] = _number(lambda value: wording.percent(value, 2))
+    columns = tuple(
+        Column(key=one.key, heading=one.heading, show=show.get(one.key, one.show))
+        for one in _DIFFERENCE
+    )
+    rows = []
+    for slope in analysis.slopes:
+        row = difference_row(slope.comparison)
+        if slope.comparison.claimable and not slope.comparison.found:
+            row["verdict"] = "no slope detectable"
+        elif slope.comparison.found:
+            assert slope.comparison.effect is not None
+            row["verdict"] = "rises" if slope.comparison.effect.value > 0 else "falls"
+        row["question"] = slope.line.name
+        row["form"] = slope.form
+        row["by_pair"] = "; ".join(
+            f"{name} {wording.points(one.value, 2)} ({wording.span(one.low, one.high, digits=2)})"
+            for name, one in slope.by_pair
+        )
+        if slope.pooled is not None:
+            row["population"] = (
+                f"{wording.points(slope.pooled.mean.value, 2)} "
+                f"({wording.span(slope.pooled.mean.low, slope.pooled.mean.high, digits=2)}), "
+                f"sd between pairs {wording.percent(slope.pooled.between_sd, 2)}"
+            )
+        rows.append(row)
+    return Table(
+        name="slopes",
+        caption="Slope of the gain, points a doubling of the bilingual text",
+        columns=(
+            Column(key="question", heading="method"),
+            *columns,
+            Column(key="form", heading="form that foretold the largest size best"),
+            Column(key="by_pair", heading="by pair"),
+            Column(key="population", heading="other pairs like these (random effects)"),
+            Column(key="verdict", heading="in words"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _held_out(analysis: Analysis) -> Table:
+    return Table(
+        name="held_out",
+        caption="Curves fitted without the largest size, and what they foretold of it "
+        "(mean over domains and pairs)",
+        columns=(
+            Column(key="method", heading="method"),
+            Column(key="form", heading="form"),
+            Column(key="predicted", heading="foretold gain, points", show=POINTS),
+            Column(key="measured", heading="measured, points", show=POINTS),
+            Column(key="error", heading="error, points", show=POINTS),
+        ),
+        rows=tuple(
+            {
+                "method": slope.line.name,
+                "form": one.form,
+                "predicted": one.predicted,
+                "measured": one.measured,
+                "error": one.error,
+            }
+            for slope in analysis.slopes
+            for one in slope.held_out
+        ),
+    )
+
+
+def languages(source: ReportInput, analysis: Analysis) -> Table:
+    """Accuracy per language and system with 95 % intervals and class shares, sanity rows beside."""
+    grid = analysis.grid
+    systems = [(BASELINE, Arm(method=BASELINE))]
+    for line in analysis.lines:
+        systems.append((line.name, line.arm(size=largest(grid, line.arm()))))
+    systems.extend(
+        (wording.method_name(method), Arm(method=method)) for method in sorted(REFERENCE_METHODS)
+    )
+    tables: dict[tuple[str, str], Matched | str] = {
+        (language, name): level(grid, arm, _one(language, arm, grid.cells, grid.source))
+        for name, arm in systems
+        for language in _language_order(source, analysis)
+    }
+    shares = _shares(source)
+    rows: list[Row] = []
+    measured = level_family(tables)
+    for (language, name), (matched, spread) in measured.items():
+        bounds = interval(spread)
+        cells = [cell.address for one in matched.strata for cell in one.a]
+        row: dict[str, Value] = {
+            "language": language,
+            "system": wording.method_name(name) if name == BASELINE else name,
+            "kind": "cell",
+            "own_bitext": int(
+                any(language in target_languages(one.key[1], grid.source) for one in matched.strata)
+            ),
+            "accuracy": bounds.value,
+            "low": max(bounds.low, 0.0),
+            "high": min(bounds.high, 1.0),
+            "n": spread.items,
+            "seeds": spread.seeds,
+        }
+        known = [shares[cell, language] for cell in cells if (cell, language) in shares]
+        for place in range(3):
+            values = [one[place] for one in known if wording.known(one[place])]
+            row[f"share_{place}"] = statistics.fmean(values) if values else None
+        rows.append(row)
+    rows.extend(_sanity_rows(source))
+    order = {language: k for k, language in enumerate(_language_order(source, analysis))}
+    rows.sort(key=lambda row: order.get(str(row["language"]), len(order)))
+    return Table(
+        name="languages",
+        caption="Accuracy per language, methods at their largest size",
+        columns=(
+            Column(key="language", heading="language"),
+            Column(key="system", heading="system"),
+            Column(key="accuracy", heading="accuracy, %", show=PERCENT),
+            Column(key="low", heading="95 % from", show=PERCENT),
+            Column(key="high", heading="to", show=PERCENT),
+            *(
+                Column(key=f"share_{k}", heading=f"predicted {name}, %", show=PERCENT)
+                for k, name in enumerate(source.class_names)
+            ),
+            Column(key="n", heading="items", show=COUNT),
+            Column(key="seeds", heading="seeds", show=COUNT),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _language_order(source: ReportInput, analysis: Analysis) -> list[str]:
+    own = {
+        lang
+        for cell in analysis.grid.cells
+        for lang in target_languages(cell.pair, source.source_language)
+    }
+    sanity = set() if source.sanity.empty else {str(v) for v in source.sanity["language"]}
+    every = {*analysis.grid.all_languages, *sanity}
+    return sorted(every, key=lambda v: (v != source.source_language, v not in own, v))
+
+
+def _one(language: str, arm: Arm, cells: Sequence[Cell], source: str) -> Languages:
+    # A language is scored by the cells whose bitext is its own, and by all cells if none is.
+    own = {
+        cell.pair
+        for cell in cells
+        if arm.takes(cell) and language in target_languages(cell.pair, source)
+    }
+    return lambda cell: (language,) if not own or cell.pair in own else ()
+
+
+def _shares(source: ReportInput) -> dict[tuple[str, str], tuple[float, float, float]]:
+    rows = source.results.view(source.view)
+    columns = (rows[name] for name in ("cell", "language", "share_0", "share_1", "share_2"))
+    return {
+        (str(cell), str(language)): (float(a), float(b), float(c))
+        for cell, language, a, b, c in zip(*columns, strict=True)
+    }
+
+
+def _sanity_rows(source: ReportInput) -> Iterator[Row]:
+    if source.sanity.empty:
+        return
+    rows = source.sanity
+    rows = rows[(rows["split"] == source.view.split) & (rows["metric"] == source.view.metric)]
+    for record in rows.drop_duplicates(["language", "system"]).to_dict("records"):
+        n = int(record["n"])
+        bounds = wilson(round(float(record["value"]) * n), n)
+        yield {
+            "language": str(record["language"]),
+            "system": wording.system_name(str(record["system"])),
+            "kind": "sanity",
+            "own_bitext": 0,
+            "accuracy": float(record["value"]),
+            "low": bounds.low if bounds else None,
+            "high": bounds.high if bounds else None,
+            "n": n,
+            "seeds": None,
+            **{f"share_{k}": _finite(record.get(f"share_{k}")) for k in range(3)},
+        }
+
+
+def _finite(value: object) -> float | None:
+    number = float(value) if isinstance(value, (int, float)) else None
+    return number if wording.known(number) else None
