@@ -14,11 +14,12 @@ import weam_ray
 PACKAGE = Path(weam_ray.__file__).parent
 GROUND = {"errors", "progress", "identity", "artifacts"}
 STAGES = ["corpus", "alignment", "pretraining", "transfer", "experiment", "study"]
-EDGE = {"sweep", "__main__", "on_ray"}
+EDGE = {"sweep", "__main__", "on_ray", "doctor"}
 
 ALLOWED: dict[str, set[str]] = {
     **{name: GROUND for name in GROUND},
     "demo": GROUND,
+    "terminal": {"progress"},
     **{
         name: GROUND | set(STAGES[:place]) | ({"demo"} if name == "study" else set())
         for place, name in enumerate(STAGES)

@@ -88,8 +88,9 @@ class TokenisedItems:
         metadata = table.schema.metadata or {}
         if _PAD not in metadata:
             raise DataError("these are no tokenised items", place=str(path))
-        offsets, ids = _flat(table["ids"], np.int32)
-        types = _flat(table["types"], np.uint8)[1] if "types" in table.column_names else None
+        # Copies, because arrow's buffers are read-only and torch takes none of those.
+        offsets, ids = (array.copy() for array in _flat(table["ids"], np.int32))
+        types = _flat(table["types"], np.uint8)[1].copy() if "types" in table.column_names else None
         rows = table.select(["item", "split", "language", "label"]).replace_schema_metadata(None)
         return cls(
             rows=rows,

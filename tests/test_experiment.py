@@ -1,0 +1,108 @@
+"""One cell in one process: its steps, what decides their addresses, and the whole chain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from small_study import small_study
+
+from weam_ray.artifacts import Resources, Store
+from weam_ray.experiment import Experiment, ExperimentConfig, run_experiment
+from weam_ray.study.data import find_data
+from weam_ray.study.grid import Cell, expand
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("storage")
+
+
+def cells(storage: Path, **changes: str) -> dict[str, Cell]:
+    study = small_study(storage, **changes)
+    grid = expand(study, find_data(study, Store(storage / "store")))
+    return {cell.key.label: cell for cell in grid.cells}
+
+
+def weam(storage: Path, **changes: str) -> Experiment:
+    return cells(storage, **changes)["home.en-qaa.60.weam.s0"].experiment
+
+
+def addresses(experiment: Experiment) -> dict[str, str]:
+    return {step.stage: address for address, step in experiment.transfer.chain().items()}
+
+
+def test_the_whole_chain_of_a_cell_runs_in_one_process(storage: Path) -> None:
+    store = Store(storage / "store")
+    done = run_experiment(
+        cells(storage)["home.en-qaa.60.weam.s0"].config, store, resources=Resources(threads=1)
+    )
+    predictions = pq.read_table(done.path / "predictions.parquet").to_pandas()
+    scores = pq.read_table(done.path / "scores.parquet").to_pandas()
+    last = predictions.query("selection == 'last' and split == 'test' and language == 'qaa'")
+    row = scores.query("selection == 'last' and split == 'test' and language == 'qaa'").iloc[0]
+    assert (last["gold"] == last["predicted"]).mean() == pytest.approx(row["value"], abs=1e-12)
+    assert len(last) == row["n"]
+
+
+def test_a_setting_changes_its_stage_and_what_follows_and_nothing_before(storage: Path) -> None:
+    before = addresses(weam(storage))
+    after = addresses(weam(storage, pretraining__learning_rate="0.003"))
+    changed = {stage for stage in before if before[stage] != after[stage]}
+    assert changed == {"encoder", "transfer"}
+
+
+def test_the_number_of_threads_changes_no_address(storage: Path) -> None:
+    other = addresses(weam(storage, resources__cell_threads="2", resources__base_threads="2"))
+    assert other == addresses(weam(storage))
+
+
+def test_tlm_waits_for_no_links(storage: Path) -> None:
+    methods = "{domain: home, pair: en-qaa, size: 60, method: [tlm, weam], seed: 0}"
+    tlm = cells(storage, grid=methods)["home.en-qaa.60.tlm.s0"].experiment
+    assert "links" not in addresses(tlm)
+    assert "links" in addresses(weam(storage, grid=methods))
+
+
+def test_links_of_the_pool_are_shared_by_sizes_and_seeds_those_of_a_subset_are_not(
+    storage: Path,
+) -> None:
+    def links(regime: str) -> set[str]:
+        grid = f"{{domain: home, pair: en-qaa, size: [30, 60], method: weam, regime: {regime}, seed: [0, 1]}}"
+        return {cell.experiment.links[0].address for cell in cells(storage, grid=grid).values()}
+
+    assert len(links("pool")) == 1
+    assert len(links("subset")) == 4
+
+
+def test_a_corpus_knows_the_items_it_must_not_overlap(storage: Path) -> None:
+    experiment = weam(storage)
+    assert experiment.corpora[0].upstream["items"] is experiment.items
+    kept = weam(storage, bitext__contamination="{exact: false, ngram: null}")
+    assert not kept.corpora[0].upstream
+
+
+def test_the_same_data_in_another_folder_keeps_its_addresses(
+    storage: Path, tmp_path: Path
+) -> None:
+    assert addresses(weam(storage)) == addresses(weam(tmp_path))
+
+
+def test_a_method_without_bitext_fine_tunes_the_base_itself(storage: Path) -> None:
+    experiment = cells(storage)["none.s0"].experiment
+    assert experiment.encoder is experiment.base
+    assert not experiment.corpora
+
+
+def test_seeds_of_fine_tuning_share_the_encoder(storage: Path) -> None:
+    grid = "{domain: home, pair: en-qaa, size: 60, method: weam, seed: 0, finetuning_seed: [0, 1]}"
+    first, second = cells(storage, grid=grid).values()
+    assert first.experiment.encoder.address == second.experiment.encoder.address
+    assert first.experiment.transfer.address != second.experiment.transfer.address
+
+
+def test_a_cell_is_its_settings_and_nothing_else(storage: Path) -> None:
+    config = weam(storage).config
+    again = ExperimentConfig.model_validate(config.model_dump())
+    assert Experiment(again).transfer.address == Experiment(config).transfer.address
