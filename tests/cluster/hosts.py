@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -128,6 +127,8 @@ class Host:
         except subprocess.TimeoutExpired:
             self.process.kill()  # unshare --kill-child takes the host's first process with it
             self.process.wait(timeout=5)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 _FILES = {"--mount": "mnt", "--uts": "uts", "--ipc": "ipc", "--net": "net", "--pid": "pid"}
@@ -187,7 +188,12 @@ class Lan:
         (folder / "sshd_config").write_text(_SSHD.format(address=address, home=HOME))
         table = ["127.0.0.1 localhost", *(f"{where} {who}" for who, where in names.items())]
         (folder / "hosts").write_text("\n".join(table) + "\n")
-        visible = {str(REPOSITORY), sys.prefix, sys.base_prefix, str(Path(sys.base_prefix).resolve())}
+        visible = {
+            str(REPOSITORY),
+            sys.prefix,
+            sys.base_prefix,
+            str(Path(sys.base_prefix).resolve()),
+        }
         place = len(self.nodes)
         cores = self.cores[place] if name != "laptop" and place < len(self.cores) else None
         pinned = ["taskset", "-c", cores] if cores else []
@@ -207,9 +213,7 @@ class Lan:
                 "HOST_SSHD": "0" if name == "laptop" else "1",
             },
         )
-        host = Host(
-            name=name, address=address, folder=folder, process=process, pid=0, cores=cores
-        )
+        host = Host(name=name, address=address, folder=folder, process=process, pid=0, cores=cores)
         try:
             _hear(host, "mounted")
             host.pid = _only_child(process.pid)
@@ -269,11 +273,3 @@ def _hear(host: Host, line: str) -> None:
     assert host.process.stdout is not None
     said = host.process.stdout.readline().strip()
     assert said == line, f"{host.name} said {said!r} instead of {line!r}"
-
-
-def free_port() -> int:
-    """A port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

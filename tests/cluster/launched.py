@@ -1,0 +1,114 @@
+"""A cluster brought up on test hosts with ``ray up`` and a copy of ``cluster/cluster.yaml``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from hosts import REPOSITORY, SHARED, Host, Lan
+
+CLUSTER_FILE = REPOSITORY / "cluster" / "cluster.yaml"
+ENVIRONMENT = "~/weam_ray_env"
+
+
+def for_hosts(head: Host, workers: list[Host], *, cpus: int = 1) -> dict[str, Any]:
+    """``cluster/cluster.yaml`` as a user would edit it, and what a test must have otherwise.
+
+    The environment is the one that runs this test, seen read-only from every host, in place of the
+    one that pip would install: the hosts reach no package index, and three installations of the
+    pinned packages would take longer than all else here. The code under test is the copy that
+    ``ray up`` made.
+    """
+    config: dict[str, Any] = yaml.safe_load(CLUSTER_FILE.read_text())
+    config["provider"].update(head_ip=head.address, worker_ips=[host.address for host in workers])
+    config["auth"]["ssh_user"] = "root"
+    config["file_mounts"] = {
+        there: here
+        for there, here in config["file_mounts"].items()
+        if here.startswith("~") or (REPOSITORY / here).exists()
+    }
+    installing = [
+        item for item in config["setup_commands"] if "-m venv" in item or "-m pip" in item
+    ]
+    assert len(installing) == 2, "the file installs the environment in another way than it did"
+    others = [item for item in config["setup_commands"] if item not in installing]
+    config["setup_commands"] = [f"ln -sfn {sys.prefix} {ENVIRONMENT}", *others]
+    for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
+        commands[-1] = (
+            f"export PYTHONPATH=$HOME/weam_ray; {commands[-1]}"
+            f" --num-cpus={cpus} --object-store-memory=200000000"
+        )
+    return config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """The cluster, commanded from the laptop as a user would."""
+
+    lan: Lan
+    file: str = "~/cluster.yaml"
+
+    def up(self, config: dict[str, Any]) -> str:
+        """Write the cluster file, make the token and run ``ray up``; returns what it printed."""
+        self.lan.laptop.inside("cluster.yaml").write_text(yaml.safe_dump(config))
+        self.lan.laptop.run("umask 077; ray get-auth-token --generate >~/token")
+        return self._ray("up -y --no-config-cache", timeout=180).stdout
+
+    def run_on_head(
+        self, command: str, *, timeout: float = 120, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """``ray exec``, in the folder that the code was copied to."""
+        inner = f"cd ~/weam_ray && export PYTHONPATH=$PWD && {command}"
+        quoted = inner.replace("'", "'\"'\"'")
+        return self._ray("exec", f"'{quoted}'", timeout=timeout, check=check)
+
+    def submit(self, script: str, *, timeout: float = 120) -> str:
+        """``ray submit`` of a Python program; returns what it printed."""
+        self.lan.laptop.inside("program.py").write_text(script)
+        return self._ray("submit", "~/program.py", timeout=timeout).stdout
+
+    def down(self) -> str:
+        """``ray down``; returns what it printed."""
+        return self._ray("down -y", timeout=120).stdout
+
+    def _ray(
+        self, verb: str, argument: str = "", *, timeout: float, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        # From the checkout, as a user does: the file names what it copies relative to it.
+        command = f"cd {REPOSITORY} && ray {verb} {self.file} {argument}"
+        return self.lan.laptop.run(
+            command, timeout=timeout, check=check, RAY_USAGE_STATS_ENABLED="0"
+        )
+
+    def nodes_script(self) -> str:
+        """A program that waits for a CPU of every node and prints where tasks ran, as JSON."""
+        return _WHERE.format(nodes=len(self.lan.nodes), shared=SHARED)
+
+
+_WHERE = """
+import json, os, pathlib, socket, time
+import ray
+
+ray.init(address="auto", log_to_driver=False)
+deadline = time.monotonic() + 90
+while sum(node["Alive"] for node in ray.nodes()) < {nodes} and time.monotonic() < deadline:
+    time.sleep(0.2)
+
+@ray.remote(num_cpus=1, scheduling_strategy="SPREAD")
+def where():
+    import weam_ray
+    name = socket.gethostname()
+    pathlib.Path("{shared}", name).write_text(name)
+    time.sleep(0.5)
+    return {{
+        "host": name,
+        "code": weam_ray.__file__,
+        "mode": os.environ.get("RAY_AUTH_MODE"),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+    }}
+
+print("WHERE", json.dumps(ray.get([where.remote() for _ in range(4 * {nodes})])))
+"""
