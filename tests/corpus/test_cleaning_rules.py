@@ -56,6 +56,7 @@ def config_of(source: str = "en", target: str = "de", **settings: Any) -> Corpus
         ("too_many_characters", "a " * 600, "eine Katze", "de"),
         ("untranslated", "Edit the File (2)!", "edit the file 3", "de"),
         ("untranslated", "...", "...", "de"),
+        ("few_letters", "1,234", "1.234", "de"),
         ("few_letters", "3 - 5 = -2 , ok", "3 - 5 = -2 , gut", "de"),
         ("wrong_script", "press the button", "press le bouton", "ru"),
         ("number_mismatch", "in 1984 and 1985", "in den Jahren danach", "de"),

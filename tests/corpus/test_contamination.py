@@ -91,21 +91,28 @@ def test_a_run_never_goes_from_one_row_into_the_next() -> None:
     assert not exact.any() and not shared.any()
 
 
+CHINESE = "我们明天去北京看朋友，然后坐火车回上海的老家过年和吃饺子。"
+THAI = "ฉันไปโรงเรียนทุกวันกับเพื่อนและกินข้าวที่บ้านของแม่ตอนเย็นก่อนไปนอน"
+JAPANESE = "明日は友達と北京へ行って、それから電車で上海の実家に帰ります。"
+
+
 @pytest.mark.parametrize(
     ("language", "item", "text", "found"),
     [
-        ("zh", "我们明天去北京看朋友，然后坐火车回上海的老家过年和吃饺子。", None, True),
-        ("zh", "我们明天去北京。", "我们明天去北京看朋友", False),
-        ("th", "ฉันไปโรงเรียนทุกวันกับเพื่อนและกินข้าวที่บ้านของแม่ตอนเย็นก่อนไปนอน", None, True),
+        ("zh", CHINESE, f"他说：{CHINESE}真的。", True),
+        ("zh", CHINESE, CHINESE[:16] + "。", False),  # too few words in a row
         ("zh-TW", "我们明天去北京", "我们明天去北京!", True),
+        ("th", THAI, f"เขาพูดว่า {THAI} จริง", True),
+        ("th", THAI, THAI[:24], False),
+        ("ja", JAPANESE, f"彼は「{JAPANESE}」と言った", True),
+        ("ja", JAPANESE, JAPANESE[:22], False),  # 21 characters: 26 are asked for
     ],
 )
-def test_languages_without_spaces_are_compared_in_words(
-    language: str, item: str, text: str | None, found: bool
+def test_languages_without_spaces_are_compared_in_their_words(
+    language: str, item: str, text: str, found: bool
 ) -> None:
     index = ContaminationIndex.from_texts({language.split("-")[0]: [item]})
-    planted = text or f"{item[:-1]}{item[-1]}"
-    cut = [planted[start:end] for start, end in word_spans(planted, language)]
+    cut = [text[start:end] for start, end in word_spans(text, language)]
     exact, shared = index.overlaps([cut], language)
     assert bool(exact[0] or shared[0]) is found
 

@@ -168,3 +168,10 @@ def test_segmenters_write_nothing_and_load_only_when_needed(tmp_path: Path) -> N
     assert run.stdout.split() == ["False", "False", "False", "2", "2"]
     assert run.stderr == ""
     assert not list(home.iterdir()) and not list(temporary.iterdir())
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("language", "word"), [("zh", "今天下雨"), ("th", "ฉันไปโรงเรียน")])
+def test_a_run_of_fifty_thousand_words_is_cut_in_reasonable_time(language: str, word: str) -> None:
+    text = word * 20_000
+    assert len(words(text, language)) > 35_000

@@ -193,6 +193,7 @@ def _sift_characters(sieve: _Sieve, config: CorpusConfig) -> None:
     sides = (pa.array(sieve.source, pa.string()), pa.array(sieve.target, pa.string()))
     lengths = [pc.utf8_length(side).to_numpy() for side in sides]
     letters = [pc.replace_substring_regex(side, r"[^\p{L}\p{M}]+", "") for side in sides]
+    digits = [pc.replace_substring_regex(side, r"\P{Nd}+", "") for side in sides]
     masks = [("blank", _either(lengths, lambda length: length == 0))]
     if rules.drop_control_characters:
         masks.append(
@@ -203,21 +204,11 @@ def _sift_characters(sieve: _Sieve, config: CorpusConfig) -> None:
     if rules.drop_untranslated:
         masks.append(("untranslated", _untranslated(sides, letters)))
     if (share := rules.min_letter_share) is not None:
-        visible = [
-            length - pc.count_substring(side, " ").to_numpy()
-            for length, side in zip(lengths, sides, strict=True)
-        ]
-        counted = list(zip(letters, visible, strict=True))
-        masks.append(
-            (
-                "few_letters",
-                _either(counted, lambda c: pc.utf8_length(c[0]).to_numpy() < share * c[1]),
-            )
-        )
+        masks.append(("few_letters", _few_letters(sides, letters, digits, share)))
     if rules.min_script_share is not None:
         masks.append(("wrong_script", _wrong_script(letters, config, rules.min_script_share)))
     if rules.min_number_similarity is not None:
-        masks.append(("number_mismatch", _numbers_differ(sides, rules.min_number_similarity)))
+        masks.append(("number_mismatch", _numbers_differ(digits, rules.min_number_similarity)))
     if rules.same_url_count:
         counts = [pc.count_substring_regex(side, _URL).to_numpy() for side in sides]
         masks.append(("url_mismatch", counts[0] != counts[1]))
@@ -228,6 +219,17 @@ def _untranslated(sides: Sequence[pa.Array], letters: Sequence[pa.Array]) -> _Ma
     same = pc.equal(*(pc.utf8_lower(side) for side in letters))
     lettered = pc.greater(pc.utf8_length(letters[0]), 0)
     return np.asarray(pc.or_(pc.equal(*sides), pc.and_(same, lettered)), dtype=bool)
+
+
+def _few_letters(
+    sides: Sequence[pa.Array], letters: Sequence[pa.Array], digits: Sequence[pa.Array], share: float
+) -> _Mask:
+    few = np.zeros(len(sides[0]), bool)
+    for side, own, numbers in zip(sides, letters, digits, strict=True):
+        count = pc.utf8_length(own).to_numpy()
+        aside = pc.count_substring(side, " ").to_numpy() + pc.utf8_length(numbers).to_numpy()
+        few |= (count == 0) | (count < share * (pc.utf8_length(side).to_numpy() - aside))
+    return few
 
 
 def _wrong_script(letters: Sequence[pa.Array], config: CorpusConfig, share: float) -> _Mask:
@@ -242,10 +244,10 @@ def _wrong_script(letters: Sequence[pa.Array], config: CorpusConfig, share: floa
     return wrong
 
 
-def _numbers_differ(sides: Sequence[pa.Array], similarity: float) -> _Mask:
-    digits = [pc.replace_substring_regex(side, r"\P{Nd}+", "").to_pylist() for side in sides]
+def _numbers_differ(digits: Sequence[pa.Array], similarity: float) -> _Mask:
     differ = np.zeros(len(digits[0]), bool)
-    for row, (source, target) in enumerate(zip(*digits, strict=True)):
+    rows = zip(*(side.to_pylist() for side in digits), strict=True)
+    for row, (source, target) in enumerate(rows):
         if source != target:
             differ[row] = digit_similarity(source, target) < similarity
     return differ

@@ -38,9 +38,9 @@ class CleaningConfig(StageConfig):
     Bicleaner-hardrules' ``no_identical``, ``no_identical_without_digits/punct``."""
 
     min_letter_share: Annotated[float, Field(ge=0, le=1)] | None = 0.5
-    """Least share of letters (with their marks) among characters that are not whitespace.
-    Bicleaner-hardrules' ``majority_alpha`` (half); OpusFilter's AlphabetRatioFilter has 0.75,
-    which drops most technical text."""
+    """Least share of letters (with their marks) among characters that are neither whitespace nor
+    digits; a side without letters is dropped. After Bicleaner-hardrules' ``majority_alpha`` (half)
+    and ``no_only_numbers``; OpusFilter's AlphabetRatioFilter has 0.75."""
 
     min_script_share: Annotated[float, Field(ge=0, le=1)] | None = 0.1
     """Least share of letters in the language's own script, for languages not written in Latin

@@ -208,7 +208,8 @@ def _newmm() -> _Cut:
         from pythainlp.tokenize.newmm import segment
 
     def cut(word: str) -> Iterable[str]:
-        pieces: list[str] = segment(word)
+        # Past this length the search over the whole run would take quadratic time.
+        pieces: list[str] = segment(word, safe_mode=len(word) > 1_000)
         return pieces
 
     return cut
