@@ -21,7 +21,7 @@ from pydantic import Field
 
 from weam_ray.alignment.config import AlignmentConfig
 from weam_ray.artifacts import Artifact, Maker, Resources, Step, Store, Work, ensure
-from weam_ray.corpus.config import CORPUS_VERSION, CorpusConfig
+from weam_ray.corpus.config import CORPUS_VERSION, ContaminationConfig, CorpusConfig
 from weam_ray.identity import Placement, StageConfig, content_hash
 from weam_ray.pretraining.config import BaseConfig, PretrainingConfig, VocabularyConfig
 from weam_ray.progress import Report, silent
@@ -294,25 +294,30 @@ def contamination_index(config: CorpusConfig, items: Artifact | None) -> Contami
     """The evaluation texts in the two languages of a bitext; None when overlap is kept."""
     if items is None:
         return None
-    return _index(items.path, config.source_language, config.target_language)
+    languages = (config.source_language, config.target_language)
+    return _index(items.path, config.contamination, *languages)
 
 
 @lru_cache(maxsize=32)
-def _index(items: Path, *languages: str) -> ContaminationIndex:
+def _index(items: Path, config: ContaminationConfig, *languages: str) -> ContaminationIndex:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     from weam_ray.corpus import ContaminationIndex
+    from weam_ray.corpus.languages import primary_language
 
     table = pq.read_table(
         items / "items.parquet", columns=["split", "language", "premise", "hypothesis"]
     )
     table = table.filter(pc.field("split") != "train")
+    wanted = {primary_language(language) for language in languages}
     texts: dict[str, list[str]] = {}
-    for language in languages:
-        rows = table.filter(pc.field("language") == language)
-        texts[language] = rows["premise"].to_pylist() + rows["hypothesis"].to_pylist()
-    return ContaminationIndex.from_texts(texts)
+    # Items in zh are overlap for a corpus in zh-TW too.
+    for language in pc.unique(table["language"]).to_pylist():
+        if primary_language(language) in wanted:
+            rows = table.filter(pc.field("language") == language)
+            texts[language] = rows["premise"].to_pylist() + rows["hypothesis"].to_pylist()
+    return ContaminationIndex.from_texts(texts, config)
 
 
 def make_links(work: Work) -> None:
