@@ -128,7 +128,7 @@ def _gates(study: StudyConfig, results: Results, sanity: pd.DataFrame) -> tuple[
     targets = [code for code in study.items.languages if code != study.transfer.train_language]
     gates = study.gates or default_gates(study.transfer.train_language, targets)
     return tuple(
-        ReportedGate(name=result.gate.name, passed=result.passed, detail=result.sentence())
+        ReportedGate(name=result.gate.name, passed=result.passed, detail=result.figures())
         for result in evaluate_gates(known, gates)
     )
 

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from weam_ray.identity import StageConfig
 from weam_ray.transfer.reading import LABELS
-from weam_ray.transfer.scores import group_rows
+from weam_ray.transfer.scores import NO_SELECTION, group_rows
 
 ONE_CLASS_SHARE = 0.95
 """A share of one predicted class from which the predictions are called constant."""
@@ -185,8 +185,11 @@ class GateResult:
 
     def sentence(self) -> str:
         """The result in words and numbers, one line."""
-        parts = [_words(self.gate, comparison) for comparison in self.comparisons]
-        return f"{'passed' if self.passed else 'FAILED'}: {self.gate.name} ({'; '.join(parts)})"
+        return f"{'passed' if self.passed else 'FAILED'}: {self.gate.name} ({self.figures()})"
+
+    def figures(self) -> str:
+        """The numbers of every language compared."""
+        return "; ".join(_words(self.gate, comparison) for comparison in self.comparisons)
 
 
 def evaluate_gates(rows: Iterable[Mapping[str, Any]], gates: Sequence[Gate]) -> list[GateResult]:
@@ -219,7 +222,7 @@ def _mean(
         row
         for row in rows
         if (row["system"], row["language"], row["split"]) == (system, language, gate.split)
-        and row["selection"] in (gate.selection, "none")
+        and row["selection"] in (gate.selection, NO_SELECTION)
     ]
     if not found:
         return None
