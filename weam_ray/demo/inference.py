@@ -10,9 +10,9 @@ The noun phrases of an item are definite and speak of the same things on both si
 - an adjective dropped entails, an adjective added is neutral.
 
 Each phenomenon has every label equally often, and makes premises, and hypotheses, that are by
-themselves distributed alike under every label: antonyms and synonyms are drawn evenly, a word of
-another group is another item's word, and general and specific nouns come in the same shares. In
-every phenomenon the verb is replaced, so that the number of words shared says little.
+themselves distributed alike under every label: groups, poles and kinds are equally common, words
+within them are drawn anew, and general and specific nouns come in the same shares. In every
+phenomenon but the last two the number of words shared hardly differs between labels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from weam_ray.demo.meaning import (
     VERB,
     Speaker,
 )
-from weam_ray.errors import ConfigError
 
 ENTAILMENT, NEUTRAL, CONTRADICTION = range(3)
 LABELS = ("entailment", "neutral", "contradiction")
@@ -44,9 +43,6 @@ LABELS = ("entailment", "neutral", "contradiction")
 # the items, the hypothesis in 2/3.
 _LEVELS = np.array([[0, 1], [1, 1], [0, 0], [1, 0]])
 _LEVEL_SHARES = np.array([[2, 2, 2, 0], [3, 1, 1, 1], [3, 1, 1, 1]]) / 6
-
-_FEWEST = 300
-"""Items written at once: enough that everyone finds another item's word of another group."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +68,9 @@ def make_items(speaker: Speaker, domain: int, size: int, shares: Mapping[str, fl
     for number, (phenomenon, share) in enumerate(shares.items()):
         count = 3 * round(size * share / sum(shares.values()) / 3)
         if count:
-            author = _Author(speaker, domain, np.arange(max(count, _FEWEST)) % 3)
-            columns = [*author.write(phenomenon), author.labels]
-            parts.append([*(column[:count] for column in columns), np.full(count, number)])
+            author = _Author(speaker, domain, np.arange(count) % 3)
+            sides = author.write(phenomenon)
+            parts.append([*sides, author.labels, np.full(count, number)])
     joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
     order = speaker.draw.permutation(len(joined[0]))
     return Items(*(column[order] for column in joined))
@@ -98,7 +94,7 @@ class _Author:
             "noun": self._noun,
             "modifier": self._modifier,
         }[phenomenon](premises, hypotheses)
-        hypotheses[:, VERB] = self._replaced(premises[:, VERB], verb_labels)
+        hypotheses[:, VERB] = self._replaced(self.inventory.verbs, premises[:, VERB], verb_labels)
         for extra in (PLACE, ADVERB):
             # To leave it out entails, so it changes no label.
             hypotheses[self.speaker.happens(0.5, len(self.rows)), extra] = ABSENT
@@ -109,12 +105,12 @@ class _Author:
         speaker, size = self.speaker, len(self.rows)
         premises = speaker.sentences(self.domain, size)
         coin = speaker.draw.integers(2, size=(3, size))
-        premises[:, VERB] = speaker.group_words(self.inventory.verbs, self.domain, coin[0])
+        premises[:, VERB] = speaker.any_words(self.inventory.verbs, self.domain, coin[0])
         kinds = speaker.draw.integers(self.inventory.shape.kinds, size=(2, size))
         premises[:, SUBJECT] = speaker.nouns(self.domain, kinds[0])
         premises[:, OBJECT] = speaker.nouns(self.domain, kinds[1])
         for slot, mood in ((SUBJECT_ADJECTIVE, coin[1]), (OBJECT_ADJECTIVE, coin[2])):
-            words = speaker.group_words(self.inventory.adjectives, self.domain, mood)
+            words = speaker.any_words(self.inventory.adjectives, self.domain, mood)
             premises[:, slot] = np.where(premises[:, slot] == ABSENT, ABSENT, words)
         return premises
 
@@ -128,7 +124,7 @@ class _Author:
         slot = self._either(SUBJECT_ADJECTIVE, OBJECT_ADJECTIVE)
         words = self._adjectives()
         premises[self.rows, slot] = words
-        hypotheses[self.rows, slot] = self._replaced(words, self.labels)
+        hypotheses[self.rows, slot] = self._replaced(self.inventory.adjectives, words, self.labels)
         return np.full_like(self.labels, ENTAILMENT)
 
     def _negation(self, premises: Ints, hypotheses: Ints) -> Ints:
@@ -144,8 +140,9 @@ class _Author:
         own = premises[self.rows, slot]
         other = own.copy()
         clash = self.labels == CONTRADICTION
-        other[clash] = self._exchanged(own[clash], self.inventory.kind_of)
         kind_of = self.inventory.kind_of
+        kinds = self._others(kind_of[own[clash]], self.inventory.shape.kinds)
+        other[clash] = self.speaker.nouns(self.domain, kinds)
         premises[self.rows, slot] = np.where(levels[:, 0], kind_of[own], own)
         hypotheses[self.rows, slot] = np.where(levels[:, 1], kind_of[other], other)
         return np.where((self.labels == NEUTRAL) & ~backwards, NEUTRAL, ENTAILMENT)
@@ -159,11 +156,12 @@ class _Author:
         return np.where(backwards & (self.labels == NEUTRAL), ENTAILMENT, self.labels)
 
     def _either(self, one: int, other: int) -> Ints:
-        return np.where(self.speaker.happens(0.5, len(self.rows)), one, other)
+        slots: Ints = np.where(self.speaker.happens(0.5, len(self.rows)), one, other)
+        return slots
 
     def _adjectives(self) -> Ints:
         coin = self.speaker.draw.integers(2, size=len(self.rows))
-        return self.speaker.group_words(self.inventory.adjectives, self.domain, coin)
+        return self.speaker.any_words(self.inventory.adjectives, self.domain, coin)
 
     def _levels(self) -> tuple[Ints, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
         """General or specific for both sides (N, 2), and where general leads to specific."""
@@ -173,32 +171,19 @@ class _Author:
         levels: Ints = _LEVELS[choice]
         return levels, choice == 3
 
-    def _replaced(self, words: Ints, relations: Ints) -> Ints:
-        """Synonyms, antonyms or other items' words."""
-        inventory = self.inventory
-        group, column = inventory.group_of[words], inventory.column_of[words]
-        coin = self.speaker.draw.integers(2, size=len(words))
-        synonyms = inventory.groups[group, column ^ 1]
-        antonyms = inventory.groups[group, (column ^ 2) ^ coin]
-        result = np.where(relations == CONTRADICTION, antonyms, synonyms)
-        others = relations == NEUTRAL
-        result[others] = self._exchanged(words[others], inventory.group_of)
-        return result
+    def _replaced(self, table: Ints, words: Ints, relations: Ints) -> Ints:
+        """Synonyms, words of another group, or antonyms."""
+        speaker = self.speaker
+        groups = self._others(self.inventory.group_of[words], table.shape[1])
+        poles = speaker.draw.integers(2, size=len(words))
+        choices = [
+            speaker.synonyms(table, self.domain, words),
+            speaker.words(table, self.domain, groups, poles),
+            speaker.antonyms(table, self.domain, words),
+        ]
+        return np.choose(relations, choices)
 
-    def _exchanged(self, words: Ints, class_of: Ints) -> Ints:
-        """The same words in another order, in which nobody has a word of the own class."""
-        draw, classes = self.speaker.draw, class_of[words]
-        order = draw.permutation(len(words))
-        for _ in range(1000):
-            clashes = np.flatnonzero(classes[order] == classes)
-            if not len(clashes):
-                exchanged: Ints = words[order]
-                return exchanged
-            for clash in clashes:
-                partner = draw.integers(len(words))
-                order[[clash, partner]] = order[[partner, clash]]
-        raise ConfigError(
-            f"{len(words)} items share too few word groups to exchange words between them",
-            place="demo.items",
-            cure="Ask for more items, or for a smaller share of this phenomenon.",
-        )
+    def _others(self, classes: Ints, count: int) -> Ints:
+        """For each class any of the others: as evenly spread as the classes themselves."""
+        others: Ints = (classes + self.speaker.draw.integers(1, count, size=len(classes))) % count
+        return others

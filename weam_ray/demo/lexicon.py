@@ -12,9 +12,6 @@ Ints = NDArray[np.int64]
 ABSENT = -1
 """In any slot of a meaning: nothing is said there."""
 
-GROUP_WORDS = 4
-"""A verb or adjective group: two synonyms and their two antonyms."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
@@ -26,9 +23,12 @@ class Shape:
     core_nouns: int
     """Leaf nouns of a kind that every domain uses."""
     own_nouns: int
+    verb_groups: int
+    """Each with two opposite poles; words of one pole mean the same."""
     core_verbs: int
-    """Groups of four verbs."""
+    """Words of each pole that every domain uses."""
     own_verbs: int
+    adjective_groups: int
     core_adjectives: int
     own_adjectives: int
     core_places: int
@@ -52,21 +52,19 @@ class Inventory:
     kind_of: Ints
     """(concepts,) the hypernym of a leaf noun, else ABSENT."""
     verbs: Ints
-    """(D, R, 4) groups: two synonyms, then their two antonyms."""
+    """(D, G, 2, R) by group and pole; poles are antonyms of each other."""
     adjectives: Ints
-    """(D, R, 4)"""
+    """(D, G, 2, R)"""
     places: Ints
     """(D, R)"""
     adverbs: Ints
     """(2, R) by mood."""
     names: Ints
     """(R,) spelled alike in every language."""
-    groups: Ints
-    """(G, 4) all groups of verbs and adjectives."""
     group_of: Ints
-    """(concepts,) the row of ``groups`` that a verb or adjective is in, else ABSENT."""
-    column_of: Ints
-    """(concepts,) and its column."""
+    """(concepts,) the group of a verb or adjective within its table, else ABSENT."""
+    pole_of: Ints
+    """(concepts,) and its pole."""
     concepts: int
 
 
@@ -86,22 +84,20 @@ def take_inventory(shape: Shape) -> Inventory:
 
     kinds = new(shape.kinds)
     nouns = shared(shape.core_nouns, shape.own_nouns, shape.kinds).transpose(0, 2, 1)
-    verbs = shared(shape.core_verbs, shape.own_verbs, GROUP_WORDS)
-    adjectives = shared(shape.core_adjectives, shape.own_adjectives, GROUP_WORDS)
+    verbs = _by_pole(shared(shape.core_verbs, shape.own_verbs, shape.verb_groups, 2))
+    adjectives = _by_pole(
+        shared(shape.core_adjectives, shape.own_adjectives, shape.adjective_groups, 2)
+    )
     places = shared(shape.core_places, shape.own_places)
     adverbs = new(2, shape.adverbs)
     names = new(shape.names)
     kind_of = np.full(counter, ABSENT)
     for kind, leaves in zip(kinds, nouns.transpose(1, 0, 2), strict=True):
         kind_of[leaves.ravel()] = kind
-    groups = np.unique(
-        np.concatenate([verbs.reshape(-1, GROUP_WORDS), adjectives.reshape(-1, GROUP_WORDS)]),
-        axis=0,
-    )
-    group_of, column_of = np.full(counter, ABSENT), np.full(counter, ABSENT)
-    for column in range(GROUP_WORDS):
-        group_of[groups[:, column]] = np.arange(len(groups))
-        column_of[groups[:, column]] = column
+    group_of, pole_of = np.full(counter, ABSENT), np.full(counter, ABSENT)
+    for table in (verbs, adjectives):
+        _, groups, poles, _ = np.indices(table.shape)
+        group_of[table], pole_of[table] = groups, poles
     return Inventory(
         shape=shape,
         kinds=kinds,
@@ -112,11 +108,14 @@ def take_inventory(shape: Shape) -> Inventory:
         places=places,
         adverbs=adverbs,
         names=names,
-        groups=groups,
         group_of=group_of,
-        column_of=column_of,
+        pole_of=pole_of,
         concepts=counter,
     )
+
+
+def _by_pole(table_DRG2: Ints) -> Ints:
+    return table_DRG2.transpose(0, 2, 3, 1)
 
 
 @dataclass(frozen=True)

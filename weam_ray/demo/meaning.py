@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from weam_ray.demo.lexicon import ABSENT, GROUP_WORDS, Ints, Inventory
+from weam_ray.demo.lexicon import ABSENT, Ints, Inventory
 
 SUBJECT, SUBJECT_ADJECTIVE, VERB, NEGATION, OBJECT, OBJECT_ADJECTIVE, PLACE, ADVERB = range(8)
 SLOTS = 8
@@ -25,6 +25,8 @@ class Rates:
     name: float
     kind: float
     """Share of nouns said by their hypernym."""
+    repetition: float
+    """How often a word that keeps its sense is the same word and not a synonym."""
     coherence: float
     """How often a word takes its sentence's mood, and nouns the kinds their verb prefers."""
 
@@ -37,15 +39,12 @@ class Speaker:
     rates: Rates
     draw: np.random.Generator
     tastes: Ints = field(init=False)
-    """(concepts, 2, 3) kinds that a verb prefers as subject and as object."""
+    """(verb groups, 2, 3) kinds that a group's verbs prefer as subject and as object."""
 
     def __post_init__(self) -> None:
-        verbs, shape = self.inventory.verbs, self.inventory.shape
-        groups = np.unique(verbs.reshape(-1, GROUP_WORDS), axis=0)
-        taste = np.random.default_rng(7).integers(shape.kinds, size=(len(groups), 2, 3))
-        self.tastes = np.zeros((self.inventory.concepts, 2, 3), dtype=np.int64)
-        for column in range(GROUP_WORDS):
-            self.tastes[groups[:, column]] = taste
+        shape = self.inventory.shape
+        draw = np.random.default_rng(shape.kinds)
+        self.tastes = draw.integers(shape.kinds, size=(shape.verb_groups, 2, 3))
 
     def ranks(self, size: int, ranks: int) -> Ints:
         """Zipf-Mandelbrot ranks: p(r) ∝ 1 / (r + 2.7)^zipf (Mandelbrot 1953)."""
@@ -58,12 +57,14 @@ class Speaker:
         """Independent yes or no."""
         return self.draw.random(size) < rate
 
-    def group_words(self, table: Ints, domain: int, mood: Ints) -> Ints:
-        """Words of verb or adjective groups, on the mood's side of the opposition."""
-        groups = table[domain][self.ranks(len(mood), table.shape[1])]
-        column = 2 * mood + self.draw.integers(2, size=len(mood))
-        words: Ints = groups[np.arange(len(mood)), column]
-        return words
+    def words(self, table: Ints, domain: int, groups: Ints, poles: Ints) -> Ints:
+        """Verbs or adjectives of the groups and poles given."""
+        chosen: Ints = table[domain, groups, poles, self.ranks(len(groups), table.shape[3])]
+        return chosen
+
+    def any_words(self, table: Ints, domain: int, poles: Ints) -> Ints:
+        """Verbs or adjectives of any group; groups are equally common."""
+        return self.words(table, domain, self.draw.integers(table.shape[1], size=len(poles)), poles)
 
     def nouns(self, domain: int, kinds: Ints) -> Ints:
         """Leaf nouns of the kinds given."""
@@ -79,7 +80,7 @@ class Speaker:
     def kinds(self, verbs: Ints, role: int) -> Ints:
         """Kinds of nouns in a role: mostly those that the verb prefers."""
         size = len(verbs)
-        liked = self.tastes[verbs, role, self.draw.integers(3, size=size)]
+        liked = self.tastes[self.inventory.group_of[verbs], role, self.draw.integers(3, size=size)]
         stray = self.happens(1 - self.rates.coherence, size)
         return np.where(stray, self.draw.integers(self.inventory.shape.kinds, size=size), liked)
 
@@ -88,13 +89,13 @@ class Speaker:
         rates, inventory = self.rates, self.inventory
         rows = np.full((size, SLOTS), ABSENT)
         mood = self.draw.integers(2, size=size)
-        rows[:, VERB] = self.group_words(inventory.verbs, domain, self.moods(mood))
+        rows[:, VERB] = self.any_words(inventory.verbs, domain, self.moods(mood))
         for noun, adjective in ((SUBJECT, SUBJECT_ADJECTIVE), (OBJECT, OBJECT_ADJECTIVE)):
             kinds = self.kinds(rows[:, VERB], int(noun == OBJECT))
             leaves = self.nouns(domain, kinds)
             general = self.happens(rates.kind, size)
             rows[:, noun] = np.where(general, inventory.kinds[kinds], leaves)
-            words = self.group_words(inventory.adjectives, domain, self.moods(mood))
+            words = self.any_words(inventory.adjectives, domain, self.moods(mood))
             rows[:, adjective] = np.where(self.happens(rates.adjective, size), words, ABSENT)
         named = self.happens(rates.name, size)
         names = inventory.names[self.ranks(size, len(inventory.names))]
@@ -105,4 +106,47 @@ class Speaker:
         rows[:, PLACE] = np.where(self.happens(rates.place, size), places, ABSENT)
         adverbs = inventory.adverbs[self.moods(mood), self.ranks(size, inventory.adverbs.shape[1])]
         rows[:, ADVERB] = np.where(self.happens(rates.adverb, size), adverbs, ABSENT)
+        return rows
+
+    def synonyms(self, table: Ints, domain: int, words: Ints) -> Ints:
+        """Words of the same poles, or the same words again."""
+        group, pole = self.inventory.group_of[words], self.inventory.pole_of[words]
+        again = self.happens(self.rates.repetition, len(words))
+        return np.where(again, words, self.words(table, domain, group, pole))
+
+    def antonyms(self, table: Ints, domain: int, words: Ints) -> Ints:
+        """Words of the opposite poles."""
+        group, pole = self.inventory.group_of[words], self.inventory.pole_of[words]
+        return self.words(table, domain, group, 1 - pole)
+
+    def restated(self, rows: Ints, domain: int) -> Ints:
+        """The same said otherwise: synonyms, hypernyms, and some of the extras left out."""
+        size, said, inventory = len(rows), rows.copy(), self.inventory
+        said[:, VERB] = self.synonyms(inventory.verbs, domain, rows[:, VERB])
+        for noun, adjective in ((SUBJECT, SUBJECT_ADJECTIVE), (OBJECT, OBJECT_ADJECTIVE)):
+            kind = inventory.kind_of[rows[:, noun]]
+            general = self.happens(0.5, size) & (kind != ABSENT)
+            said[:, noun] = np.where(general, kind, rows[:, noun])
+            there = rows[:, adjective] != ABSENT
+            said[there, adjective] = self.synonyms(
+                inventory.adjectives, domain, rows[there, adjective]
+            )
+            said[self.happens(0.3, size), adjective] = ABSENT
+        return self._shortened(said)
+
+    def contrasted(self, rows: Ints, domain: int) -> Ints:
+        """Somebody else does the opposite to the same thing."""
+        said, inventory = rows.copy(), self.inventory
+        said[:, VERB] = self.antonyms(inventory.verbs, domain, rows[:, VERB])
+        said[:, SUBJECT] = self.nouns(domain, self.kinds(said[:, VERB], 0))
+        for adjective in (SUBJECT_ADJECTIVE, OBJECT_ADJECTIVE):
+            there = rows[:, adjective] != ABSENT
+            said[there, adjective] = self.antonyms(
+                inventory.adjectives, domain, rows[there, adjective]
+            )
+        return self._shortened(said)
+
+    def _shortened(self, rows: Ints) -> Ints:
+        for extra in (PLACE, ADVERB):
+            rows[self.happens(0.5, len(rows)), extra] = ABSENT
         return rows

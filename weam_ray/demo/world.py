@@ -29,20 +29,24 @@ class WorldConfig(StageConfig):
     languages: tuple[Language, ...] = Field(("qaa", "qab", "qac"), min_length=1)
     """Besides English."""
 
-    kinds: int = Field(24, ge=4)
-    """Hypernyms; core concepts, used by every domain."""
+    kinds: int = Field(10, ge=4)
+    """Hypernyms, used by every domain, all equally common."""
     core_nouns: int = Field(8, ge=1)
     """Leaf nouns of each kind that every domain uses."""
     own_nouns: int = Field(4, ge=0)
     """Leaf nouns of each kind that each domain has for itself."""
-    core_verbs: int = Field(16, ge=2)
-    """Groups of two synonyms and their two antonyms that every domain uses."""
-    own_verbs: int = Field(8, ge=0)
-    """Such groups that each domain has for itself."""
-    core_adjectives: int = Field(10, ge=2)
+    verb_groups: int = Field(8, ge=2)
+    """Groups of verbs, each with two opposite poles; words of one pole mean the same."""
+    core_verbs: int = Field(6, ge=1)
+    """Verbs of each pole that every domain uses."""
+    own_verbs: int = Field(3, ge=0)
+    """Verbs of each pole that each domain has for itself."""
+    adjective_groups: int = Field(6, ge=2)
     """Groups of adjectives, as for verbs."""
-    own_adjectives: int = Field(6, ge=0)
-    """Groups of adjectives that each domain has for itself."""
+    core_adjectives: int = Field(4, ge=1)
+    """Adjectives of each pole that every domain uses."""
+    own_adjectives: int = Field(2, ge=0)
+    """Adjectives of each pole that each domain has for itself."""
     core_places: int = Field(6, ge=1)
     """Places that every domain uses."""
     own_places: int = Field(8, ge=0)
@@ -66,9 +70,14 @@ class WorldConfig(StageConfig):
     """Share of subjects of running text that are names."""
     kind: float = Field(0.25, ge=0.0, le=1.0)
     """Share of nouns of running text that are hypernyms."""
+    repetition: float = Field(0.3, ge=0.0, le=1.0)
+    """How often a word that keeps its sense in a second sentence is the same word again."""
     coherence: float = Field(0.8, ge=0.0, le=1.0)
     """How often verbs, adjectives and adverbs of running text share their sentence's mood, and
     nouns are of a kind that the verb prefers. NLI items have neither: nothing there may jar."""
+    restated: float = Field(0.6, ge=0.0, le=1.0)
+    """Monolingual lines come in twos: how often the second says the first in other words. Else it
+    says that someone else does the opposite."""
 
     mono_sentences: int = Field(8000, ge=1)
     """Sentences of monolingual text a language, the domains in equal parts."""
@@ -150,12 +159,29 @@ class _World:
     def write_monolingual(self) -> None:
         for number, language in enumerate(self.stems):
             speaker = self.speaker(1, number)
-            size = -(-self.config.mono_sentences // len(DOMAINS))
-            meanings = np.concatenate([speaker.sentences(d, size) for d in range(len(DOMAINS))])
-            meanings = speaker.draw.permutation(meanings)[: self.config.mono_sentences]
-            lines = (text(sentence) for sentence in self.say(meanings, language))
+            size = -(-self.config.mono_sentences // (2 * len(DOMAINS)))
+            passages = [
+                passage
+                for domain in range(len(DOMAINS))
+                for passage in self._passages(speaker, domain, size, language)
+            ]
+            order = speaker.draw.permutation(len(passages))
+            lines = [line for number in order for line in passages[number]]
+            lines = lines[: self.config.mono_sentences]
             _write_lines(self.out / "mono" / f"mono.{language}.txt", lines)
-            self.facts[f"mono/{language}"] = len(meanings)
+            self.facts[f"mono/{language}"] = len(lines)
+
+    def _passages(
+        self, speaker: Speaker, domain: int, size: int, language: str
+    ) -> Iterable[tuple[str, str]]:
+        """Running text: a sentence, and one that says the same again, or the opposite."""
+        first = speaker.sentences(domain, size)
+        again = speaker.happens(self.config.restated, size)
+        second = np.where(
+            again[:, None], speaker.restated(first, domain), speaker.contrasted(first, domain)
+        )
+        for one, other in zip(self.say(first, language), self.say(second, language), strict=True):
+            yield text(one), text(other)
 
     def write_parallel(self) -> None:
         for number, language in enumerate(self.config.languages):
