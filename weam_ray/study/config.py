@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from weam_ray.alignment.config import AlignmentConfig
 from weam_ray.corpus.config import CleaningConfig, ContaminationConfig
 from weam_ray.demo import WorldConfig
 from weam_ray.identity import Placement, StageConfig
 from weam_ray.pretraining.config import BaseConfig, PretrainingConfig, VocabularyConfig
-from weam_ray.transfer.config import TransferConfig
+from weam_ray.transfer.config import Setting, TransferConfig
 from weam_ray.transfer.guards import Gate
 from weam_ray.transfer.items import ItemsConfig
 
 Regime = Literal["pool", "subset"]
 Pair = Annotated[str, Field(pattern=r"^[A-Za-z_]+-[A-Za-z_]+$")]
+"""``en-de``, source first; variants with an underscore, as OPUS writes them: ``en-zh_cn``."""
+Name = Annotated[str, Field(pattern=r"^[\w.+-]+$")]
+"""Part of file names: letters, digits and ``_ . + -``."""
 Pattern = Annotated[str, Placement()]
 
 
@@ -26,7 +29,8 @@ class BitextConfig(StageConfig):
 
     source: Pattern
     """Path pattern of the source side, or of a file with both sides. It may use ``{data_dir}``,
-    ``{domain}``, ``{source}`` and ``{target}`` (the pair's languages)."""
+    ``{domain}``, ``{source}`` and ``{target}`` (the pair's languages), and ``{opus_pair}`` (the
+    languages in alphabetical order, as OPUS names its files: ``bg-en`` for the pair en-bg)."""
     target: Annotated[str | None, Placement()] = None
     """Path pattern of the target side."""
     gold: Annotated[str | None, Placement()] = None
@@ -43,12 +47,24 @@ class MethodConfig(StageConfig):
     pretraining: dict[str, Any] = Field(default_factory=dict)
     alignment: dict[str, Any] = Field(default_factory=dict)
     base: dict[str, Any] = Field(default_factory=dict)
+    transfer: dict[str, Any] = Field(default_factory=dict)
+
+
+def _or_one_value(schema: dict[str, Any]) -> None:
+    # The JSON schema of what `_one_value_is_a_list_of_one` accepts.
+    for name, field in schema["properties"].items():
+        for form in (field, *field.get("anyOf", ())):
+            if form.get("type") == "array":
+                kept = {key: field.pop(key) for key in ("description", "default") if key in field}
+                schema["properties"][name] = {"anyOf": [field, form["items"]], **kept}
 
 
 class Factors(StageConfig):
     """Values of the factors; their crossing is the grid. A list may be given as one value."""
 
-    domain: tuple[str, ...] = Field(min_length=1)
+    model_config = ConfigDict(json_schema_extra=_or_one_value)
+
+    domain: tuple[Name, ...] = Field(min_length=1)
     """Domains of the bilingual text."""
     pair: tuple[Pair, ...] = Field(min_length=1)
     """Language pairs, source first: ``en-de``."""
@@ -58,6 +74,9 @@ class Factors(StageConfig):
     """``none``, ``random``, an objective (``tlm``, ``weam``, …) or a name under ``methods``."""
     regime: tuple[Regime, ...] = ("pool",)
     """Links learnt from the whole corpus (pool), or from the subset alone."""
+    setting: tuple[Setting, ...] | None = None
+    """What fine-tuning trains on; None takes ``transfer.setting``. Under ``translate-train`` a cell
+    trains on the pair's other language, and methods without bitext on that of every pair."""
     seed: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     """Seeds of subset and bilingual pre-training together, unless these are given on their own."""
     subset_seed: tuple[Annotated[int, Field(ge=0)], ...] | None = None
@@ -79,7 +98,15 @@ class CellFactors(StageConfig):
     size: int | None = None
     method: str | None = None
     regime: Regime | None = None
+    setting: Setting | None = None
     seed: int | None = None
+    """The pre-training seed; of methods that have none, the fine-tuning seed."""
+
+    @model_validator(mode="after")
+    def _not_everything(self) -> Self:
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("it names no factor, so it would leave out every cell")
+        return self
 
 
 class ResourcesConfig(StageConfig):
@@ -123,7 +150,7 @@ class StudyConfig(StageConfig):
     alignment: AlignmentConfig = Field(default_factory=AlignmentConfig)
     pretraining: PretrainingConfig = Field(default_factory=PretrainingConfig)
     transfer: TransferConfig = Field(default_factory=TransferConfig)
-    methods: dict[str, MethodConfig] = Field(default_factory=dict)
+    methods: dict[Name, MethodConfig] = Field(default_factory=dict)
     """Variations that ``grid.method`` may name beside the built-in ones."""
     grid: Factors
     extra: tuple[Factors, ...] = ()

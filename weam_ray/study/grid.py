@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from weam_ray.corpus.config import CorpusConfig
-from weam_ray.errors import ConfigError, DataError
+from weam_ray.corpus.languages import primary_language
+from weam_ray.errors import ConfigError
 from weam_ray.experiment import Experiment, ExperimentConfig
 from weam_ray.identity import StageConfig
-from weam_ray.pretraining.config import Objective
 from weam_ray.study.config import CellFactors, Factors, MethodConfig, StudyConfig
+from weam_ray.study.inputs import Bitexts, find_items, find_texts
+from weam_ray.study.methods import describe_method, method_names, reads_bitext, reads_links, varied
+from weam_ray.transfer.config import TransferConfig
 
 Config = TypeVar("Config", bound=StageConfig)
 
-WITHOUT_BITEXT = ("none", "random")
-"""Methods that read no bilingual text: one cell a fine-tuning seed, whatever the domain or pair."""
+NO_SEED = -1
+"""A seed that a cell does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -36,19 +39,24 @@ class CellKey:
     subset_seed: int
     pretraining_seed: int
     finetuning_seed: int
+    setting: str = "zero-shot"
+    target: str = ""
+    """Language that fine-tuning trains on under ``translate-train``; else empty."""
 
     @property
     def label(self) -> str:
         """A short name for people and for log files."""
+        setting = "" if self.setting == "zero-shot" else f".{self.setting}"
+        if not self.domain:
+            target = f".{self.target}" if self.target else ""
+            return f"{self.method}{setting}{target}.s{self.finetuning_seed}"
         seeds = f"s{self.pretraining_seed}"
         if self.subset_seed != self.pretraining_seed:
             seeds += f"-u{self.subset_seed}"
         if self.finetuning_seed != self.pretraining_seed:
             seeds += f"-f{self.finetuning_seed}"
-        if self.method in WITHOUT_BITEXT:
-            return f"{self.method}.{seeds}"
-        regime = "" if self.regime == "pool" else f".{self.regime}"
-        return f"{self.domain}.{self.pair}.{self.size}.{self.method}{regime}.{seeds}"
+        regime = f".{self.regime}" if self.regime not in ("", "pool") else ""
+        return f"{self.domain}.{self.pair}.{self.size}.{self.method}{regime}{setting}.{seeds}"
 
     def factors(self) -> dict[str, Any]:
         """The factors by name."""
@@ -82,6 +90,8 @@ class Grid:
 
     cells: tuple[Cell, ...]
     holes: tuple[Hole, ...]
+    excluded: tuple[int, ...] = ()
+    """Points that each pattern of ``exclude`` left out."""
 
 
 def expand(study: StudyConfig, data_dir: Path | None) -> Grid:
@@ -89,220 +99,173 @@ def expand(study: StudyConfig, data_dir: Path | None) -> Grid:
 
     Raises:
         ConfigError: an unknown method, or settings of a method that can't be.
+        DataError: text or items that every cell needs are not there.
     """
-    keys: dict[CellKey, None] = {}
-    for factors in (study.grid, *study.extra):
-        for key in _cross(factors):
-            if not any(_matches(pattern, key) for pattern in study.exclude):
-                keys.setdefault(key)
+    keys = dict.fromkeys(
+        key for factors in (study.grid, *study.extra) for key in _cross(study, factors)
+    )
+    excluded = [0] * len(study.exclude)
     cells: list[Cell] = []
     holes: list[Hole] = []
-    known = _Corpora(study, data_dir)
+    builder = _Builder(study, data_dir)
     for key in keys:
-        corpus = None if key.method in WITHOUT_BITEXT else known.corpus(key.domain, key.pair)
-        if isinstance(corpus, str):
-            holes.append(Hole(key=key, reason=corpus))
+        patterns = [place for place, one in enumerate(study.exclude) if _matches(one, key)]
+        if patterns:
+            excluded[patterns[0]] += 1
+            continue
+        found = builder.experiment(key)
+        if isinstance(found, str):
+            holes.append(Hole(key=key, reason=found))
         else:
-            cells.append(Cell(key=key, config=_experiment(study, key, corpus, data_dir)))
-    return Grid(cells=tuple(cells), holes=tuple(holes))
+            cells.append(Cell(key=key, config=found))
+    return Grid(cells=tuple(cells), holes=tuple(holes), excluded=tuple(excluded))
 
 
-def _cross(factors: Factors) -> Iterator[CellKey]:
+def _cross(study: StudyConfig, factors: Factors) -> Iterator[CellKey]:
     def seeds(own: tuple[int, ...] | None) -> tuple[int | None, ...]:
         return (None,) if own is None else own
 
-    for (
-        method,
-        domain,
-        pair,
-        size,
-        regime,
-        seed,
-        subset,
-        pretraining,
-        finetuning,
-    ) in itertools.product(
-        factors.method,
-        factors.domain,
-        factors.pair,
-        factors.size,
-        factors.regime,
-        factors.seed,
-        seeds(factors.subset_seed),
-        seeds(factors.pretraining_seed),
-        seeds(factors.finetuning_seed),
-    ):
-        last = seed if finetuning is None else finetuning
-        if method in WITHOUT_BITEXT:
-            # Nothing before fine-tuning has a seed here, so cells differ in the last one alone.
+    for name in factors.method:
+        method = _method(study, name)
+        bitext, links = reads_bitext(study, method), reads_links(study, method)
+        for (
+            domain,
+            pair,
+            size,
+            regime,
+            setting,
+            seed,
+            subset,
+            pretraining,
+            finetuning,
+        ) in itertools.product(
+            factors.domain,
+            factors.pair,
+            factors.size,
+            factors.regime,
+            factors.setting or (study.transfer.setting,),
+            factors.seed,
+            seeds(factors.subset_seed),
+            seeds(factors.pretraining_seed),
+            seeds(factors.finetuning_seed),
+        ):
+            last = seed if finetuning is None else finetuning
+            # A factor that a method does not have must not split its cells: without bitext there
+            # is fine-tuning alone, without links no regime.
             yield CellKey(
-                domain="",
-                pair="",
-                size=0,
-                method=method,
-                regime="",
-                subset_seed=last,
-                pretraining_seed=last,
+                domain=domain if bitext else "",
+                pair=pair if bitext else "",
+                size=size if bitext else 0,
+                method=name,
+                regime=regime if links else "",
+                subset_seed=(seed if subset is None else subset) if bitext else NO_SEED,
+                pretraining_seed=(seed if pretraining is None else pretraining)
+                if bitext
+                else NO_SEED,
                 finetuning_seed=last,
+                setting=setting,
+                target=_other_language(study, pair) if setting == "translate-train" else "",
             )
-        else:
-            yield CellKey(
-                domain=domain,
-                pair=pair,
-                size=size,
-                method=method,
-                regime=regime,
-                subset_seed=seed if subset is None else subset,
-                pretraining_seed=seed if pretraining is None else pretraining,
-                finetuning_seed=last,
-            )
+
+
+def _other_language(study: StudyConfig, pair: str) -> str:
+    """The language of a pair that isn't the training language, as the items name it."""
+    if study.transfer.setting == "translate-train" and study.transfer.target_languages:
+        return study.transfer.target_languages[0]
+    source, _, target = pair.partition("-")
+    other = source if target == study.transfer.train_language else target
+    return other if other in study.items.languages else primary_language(other)
 
 
 def _matches(pattern: CellFactors, key: CellKey) -> bool:
     wanted = pattern.model_dump(exclude_none=True)
     if "seed" in wanted:
-        wanted["pretraining_seed"] = wanted.pop("seed")
+        name = "finetuning_seed" if key.pretraining_seed == NO_SEED else "pretraining_seed"
+        wanted[name] = wanted.pop("seed")
     return all(getattr(key, name) == value for name, value in wanted.items())
 
 
-class _Corpora:
-    """The bitexts of a study by domain and pair; a reason in their place where there is none."""
+def _method(study: StudyConfig, name: str) -> MethodConfig:
+    method = describe_method(study, name)
+    if method is None:
+        raise ConfigError(
+            f"unknown method {name!r}",
+            place="grid.method",
+            cure=f"Known: {', '.join(method_names(study))}; or describe it under methods.",
+        )
+    return method
+
+
+class _Builder:
+    """Makes cells' experiments. What many cells share is read and validated once."""
 
     def __init__(self, study: StudyConfig, data_dir: Path | None) -> None:
         self._study = study
-        self._data_dir = data_dir
-        self._known: dict[tuple[str, str], CorpusConfig | str] = {}
+        self._bitexts = Bitexts(study, data_dir)
+        self._items = find_items(study, data_dir)
+        self._texts = find_texts(study, data_dir)
+        self._known: dict[tuple[Any, ...], Any] = {}
 
-    def corpus(self, domain: str, pair: str) -> CorpusConfig | str:
-        if (domain, pair) not in self._known:
-            self._known[domain, pair] = self._look(domain, pair)
-        return self._known[domain, pair]
-
-    def _look(self, domain: str, pair: str) -> CorpusConfig | str:
-        bitext = self._study.bitext
-        source, _, target = pair.partition("-")
-        names = {"domain": domain, "source": source, "target": target}
-        paths = {
-            side: fill_pattern(pattern, f"bitext.{side}", self._data_dir, **names)
-            for side in ("source", "target", "gold")
-            if (pattern := getattr(bitext, side)) is not None
-        }
-        config = CorpusConfig(
-            domain=domain,
-            source_language=source,
-            target_language=target,
-            segmenter=bitext.segmenter,
-            cleaning=bitext.cleaning,
-            contamination=bitext.contamination,
-            **paths,
+    def experiment(self, key: CellKey) -> ExperimentConfig | str:
+        """A point's experiment, or why there can't be one."""
+        study = self._study
+        corpora: tuple[CorpusConfig, ...] = ()
+        if key.domain:
+            bitext = self._bitexts.find(key.domain, key.pair)
+            if isinstance(bitext, str):
+                return bitext
+            corpora = (bitext,)
+        if key.target and key.target not in self._items.train_languages:
+            return f"no training items in {key.target}: items.train_languages does not name it"
+        # Without bitext the seed of pre-training is never used, and must not split what is shared.
+        seed = key.pretraining_seed if corpora else study.pretraining.seed
+        regime = key.regime or study.alignment.regime
+        return ExperimentConfig(
+            corpora=corpora,
+            size=key.size or None,
+            subset_seed=key.subset_seed if corpora else 0,
+            alignment=self._varied(key.method, "alignment", study.alignment, regime=regime),
+            items=self._items,
+            texts=self._texts,
+            vocabulary=study.vocabulary,
+            base=self._varied(key.method, "base", study.base),
+            pretraining=self._varied(key.method, "pretraining", study.pretraining, seed=seed),
+            transfer=self._transfer(key),
         )
-        missing = [str(path) for path in paths.values() if not path.exists()]
-        if missing:
-            return f"no {domain} text for {pair}: {missing[0]} is not there"
-        return config
 
-
-def _experiment(
-    study: StudyConfig, key: CellKey, corpus: CorpusConfig | None, data_dir: Path | None
-) -> ExperimentConfig:
-    method = _method(study, key.method)
-    pretraining = {**method.pretraining, "seed": key.pretraining_seed}
-    if corpus is None:
-        pretraining["seed"] = study.pretraining.seed  # not run: must not split what is shared
-    alignment = {**method.alignment, "regime": key.regime or study.alignment.regime}
-    return ExperimentConfig(
-        corpora=() if corpus is None else (corpus,),
-        size=key.size or None,
-        subset_seed=key.subset_seed if corpus else 0,
-        alignment=_varied(study.alignment, alignment, f"methods.{key.method}.alignment"),
-        items=_items(study, data_dir),
-        texts=_texts(study, data_dir),
-        vocabulary=study.vocabulary,
-        base=_varied(study.base, method.base, f"methods.{key.method}.base"),
-        pretraining=_varied(study.pretraining, pretraining, f"methods.{key.method}.pretraining"),
-        transfer=_varied(study.transfer, {"seed": key.finetuning_seed}, "transfer"),
-    )
-
-
-def _method(study: StudyConfig, name: str) -> MethodConfig:
-    if name in study.methods:
-        return study.methods[name]
-    if name == "random":
-        return MethodConfig(pretraining={"objective": "none"}, base={"steps": 0, "epochs": None})
-    if name in get_args(Objective):
-        return MethodConfig(pretraining={"objective": name})
-    known = sorted({*study.methods, "random", *get_args(Objective)})
-    raise ConfigError(
-        f"unknown method {name!r}",
-        place="grid.method",
-        cure=f"Known: {', '.join(known)}; or describe it under methods.",
-    )
-
-
-def _varied(config: Config, changes: dict[str, Any], place: str) -> Config:
-    try:
-        return type(config).model_validate({**config.model_dump(), **changes})
-    except ValidationError as error:
-        detail = error.errors()[0]
-        raise ConfigError(
-            f"{'.'.join(map(str, detail['loc']))} = {detail.get('input')!r}: {detail['msg']}",
-            place=place,
-        ) from None
-
-
-def _items(study: StudyConfig, data_dir: Path | None) -> Any:
-    patterns = {
-        split: _fill_data_dir(pattern, f"items.{split}", data_dir)
-        for split in ("train", "dev", "test")
-        if (pattern := getattr(study.items, split)) is not None
-    }
-    return study.items.model_copy(update=patterns)
-
-
-def _texts(study: StudyConfig, data_dir: Path | None) -> dict[str, Path]:
-    if study.texts is None:
-        return {}
-    texts = {
-        language: fill_pattern(study.texts, "texts", data_dir, language=language)
-        for language in study.text_languages
-    }
-    for language, path in texts.items():
-        if not path.exists():
-            raise DataError(
-                f"no monolingual text for {language}: {path} is not there",
-                place="texts",
-                cure="Check data_dir and text_languages.",
+    def _transfer(self, key: CellKey) -> TransferConfig:
+        changes: dict[str, Any] = {"seed": key.finetuning_seed, "setting": key.setting}
+        languages = self._study.transfer.target_languages
+        if key.target:
+            changes["target_languages"] = (key.target,)
+        elif key.setting in ("translate-train-all", "few-shot") and not languages:
+            source = self._study.transfer.train_language
+            changes["target_languages"] = tuple(
+                language for language in self._items.languages if language != source
             )
-    return texts
+        return self._varied(key.method, "transfer", self._study.transfer, **changes)
 
+    def _varied(self, method: str, part: str, config: Config, **changes: Any) -> Config:
+        own: Mapping[str, Any] = getattr(_method(self._study, method), part)
 
-def _fill_data_dir(pattern: str, place: str, data_dir: Path | None) -> str:
-    if "{data_dir}" not in pattern:
-        return pattern
-    if data_dir is None:
-        raise ConfigError(
-            f"{pattern!r} needs data_dir",
-            place=place,
-            cure="Say where the data lies: --set data_dir=FOLDER",
-        )
-    return pattern.replace("{data_dir}", str(data_dir))
+        def make() -> Config:
+            try:
+                return varied(config, {**own, **changes})
+            except ValidationError as error:
+                detail = error.errors()[0]
+                raise ConfigError(
+                    f"{'.'.join(map(str, detail['loc']))} = {detail.get('input')!r}:"
+                    f" {detail['msg']}",
+                    place=f"methods.{method}.{part}",
+                ) from None
 
+        return self._once((method, part, *changes.items()), make)
 
-def fill_pattern(pattern: str, place: str, data_dir: Path | None, **names: str) -> Path:
-    """A path pattern with its names filled in.
-
-    Raises:
-        ConfigError: it needs a name there is none for.
-    """
-    filled = _fill_data_dir(pattern, place, data_dir)
-    try:
-        return Path(filled.format(**names))
-    except (KeyError, IndexError) as error:
-        raise ConfigError(
-            f"{pattern!r} uses {error}, which is not known here",
-            place=place,
-            cure=f"Known names: {{data_dir}}, {', '.join(f'{{{name}}}' for name in names)}.",
-        ) from None
+    def _once(self, key: tuple[Any, ...], make: Callable[[], Config]) -> Config:
+        if key not in self._known:
+            self._known[key] = make()
+        known: Config = self._known[key]
+        return known
 
 
 def without_oversized(grid: Grid, rows: dict[str, int]) -> Grid:
@@ -324,4 +287,4 @@ def without_oversized(grid: Grid, rows: dict[str, int]) -> Grid:
             holes.append(Hole(key=cell.key, reason=small[0]))
         else:
             cells.append(cell)
-    return Grid(cells=tuple(cells), holes=tuple(holes))
+    return Grid(cells=tuple(cells), holes=tuple(holes), excluded=grid.excluded)

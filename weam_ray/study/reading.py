@@ -6,17 +6,16 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from weam_ray.errors import ConfigError
+from weam_ray.study.checking import Problem, problems, varied_problems
 from weam_ray.study.config import StudyConfig
-
-Key = tuple[str | int, ...]
+from weam_ray.study.document import Document, Key, load_document
 
 
 def read_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -24,16 +23,30 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
 
     Raises:
         ConfigError: the file is missing or no YAML, or a key or value can't be; all that is wrong
-            is named at once, each with its line and, for a key, the nearest valid one.
+            is named at once, each with its line and, for a name, the nearest valid one.
     """
-    tree, lines = _load(path)
-    for override in overrides:
-        _apply(tree, override)
+    document = load_document(path, overrides)
     try:
-        return StudyConfig.model_validate(tree)
+        study = StudyConfig.model_validate(document.tree)
     except ValidationError as error:
-        messages = [_message(path, lines, dict(detail)) for detail in error.errors()]
+        messages = [
+            _message(document, detail)
+            for detail in error.errors()
+            # Pydantic counts a list without its wrong items, and then calls it too short as well.
+            if not (detail["type"] == "too_short" and detail["input"])
+        ]
         raise ConfigError("\n".join(messages)) from None
+    except ConfigError as error:  # of a validator, which knows its settings and not the file
+        place = f"{path}: {error.place}" if error.place else str(path)
+        raise ConfigError(error.what, place=place, cure=error.cure) from None
+    messages = [
+        _message(document, {**detail, "loc": (*key, *detail["loc"])})
+        for key, detail in varied_problems(study)
+    ]
+    messages += [_problem(document, problem) for problem in problems(study)]
+    if messages:
+        raise ConfigError("\n".join(messages))
+    return study
 
 
 def schema() -> str:
@@ -41,93 +54,53 @@ def schema() -> str:
     return json.dumps(StudyConfig.model_json_schema(), indent=1, ensure_ascii=False)
 
 
-def _load(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
-    try:
-        text = path.read_text(encoding="utf8")
-    except FileNotFoundError:
-        near = difflib.get_close_matches(
-            path.name, [item.name for item in path.parent.glob("*.yaml")], n=1
-        )
-        raise ConfigError(
-            "no such study file",
-            place=str(path),
-            cure=f"Did you mean {path.parent / near[0]}?"
-            if near
-            else "Shipped ones: sweeps/*.yaml",
-        ) from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise ConfigError(f"not a text file ({error})", place=str(path)) from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML: {error}", place=str(path)) from None
-    if not isinstance(tree, dict):
-        raise ConfigError("a study file is a mapping of settings", place=str(path))
-    return tree, dict(_lines(node, ()))
+def _problem(document: Document, problem: Problem) -> str:
+    name = ".".join(map(str, problem.key))
+    value = f" = {problem.value!r}" if problem.value else ""
+    cure = problem.cure or _nearest(problem.value, problem.valid)
+    return f"{document.place(problem.key)}: {name}{value}: {problem.what}. {cure}".rstrip()
 
 
-def _lines(node: yaml.Node, key: Key) -> list[tuple[Key, int]]:
-    found: list[tuple[Key, int]] = [(key, node.start_mark.line + 1)]
-    if isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
-            inner = (*key, str(name.value))
-            found += [*_lines(value, inner), (inner, name.start_mark.line + 1)]
-    elif isinstance(node, yaml.SequenceNode):
-        for place, value in enumerate(node.value):
-            found += _lines(value, (*key, place))
-    return found
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    if not equals or not name.strip():
-        raise ConfigError(
-            f"--set {override!r} is not key.path=value", cure="Such as: --set pretraining.steps=200"
-        )
-    keys = name.strip().split(".")
-    here = tree
-    for key in keys[:-1]:
-        inner = here.setdefault(key, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--set {override!r}: {key} holds a value, not settings")
-        here = inner
-    try:
-        here[keys[-1]] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override!r}: the value is not valid YAML") from None
-
-
-def _message(path: Path, lines: dict[Key, int], detail: dict[str, Any]) -> str:
+def _message(document: Document, detail: Mapping[str, Any]) -> str:
+    """One of pydantic's errors in our words."""
     key: Key = tuple(detail["loc"])
-    line = next((lines[key[:end]] for end in range(len(key), -1, -1) if key[:end] in lines), None)
-    place = f"{path}:{line}" if line else str(path)
+    place = document.place(key)
     name = ".".join(str(part) for part in key) or "the file"
     if detail["type"] == "extra_forbidden":
-        valid = _valid_names(StudyConfig, key[:-1])
-        near = difflib.get_close_matches(str(key[-1]), valid, n=1, cutoff=0.5)
-        cure = f"Did you mean {near[0]}?" if near else f"Valid keys: {', '.join(valid)}."
-        return f"{place}: unknown key {name}. {cure}"
+        return f"{place}: unknown key {name}. {_nearest(str(key[-1]), _valid_names(key[:-1]))}"
     if detail["type"] == "missing":
         return f"{place}: {name} is missing."
     value = detail.get("input")
-    near = difflib.get_close_matches(str(value), _valid_values(detail), n=1, cutoff=0.4)
-    cure = f" Did you mean {near[0]}?" if near else ""
-    reason = detail["msg"].removeprefix("Value error, ")
-    return f"{place}: {name} = {value!r}: {reason}.{cure}"
+    reason = detail["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{place}: {name} = {value!r}: {reason}. {_cure(value, detail)}".rstrip()
 
 
-def _valid_values(detail: dict[str, Any]) -> list[str]:
+def _cure(value: object, detail: Mapping[str, Any]) -> str:
+    if isinstance(value, bool) and detail["type"] == "string_type":
+        return "YAML reads yes, no, on and off as true and false: put quotes round it."
     expected = str(detail.get("ctx", {}).get("expected", ""))
-    return [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")]
+    valid = [word.strip("'") for word in expected.replace(" or ", ", ").split(", ") if word]
+    near = difflib.get_close_matches(str(value), valid, n=1, cutoff=0.4)
+    return f"Did you mean {near[0]}?" if near else ""
 
 
-def _valid_names(model: type[BaseModel], key: Key) -> list[str]:
+def _nearest(value: str, valid: Sequence[str]) -> str:
+    near = difflib.get_close_matches(value, valid, n=1, cutoff=0.5)
+    if near:
+        return f"Did you mean {near[0]}?"
+    return f"Known: {', '.join(valid)}." if valid else ""
+
+
+def _valid_names(key: Key) -> list[str]:
     """Field names of the settings at a key; empty where the keys are free."""
+    if key[:1] == ("methods",) and len(key) > 2:
+        key = key[2:]  # a method varies the study's own settings
+    model: type[BaseModel] = StudyConfig
     for part in key:
-        if isinstance(part, int) or part not in model.model_fields:
+        field = model.model_fields.get(str(part))
+        if isinstance(part, int) or field is None:
             continue
-        inner = _model_in(model.model_fields[part].annotation)
+        inner = _model_in(field.annotation)
         if inner is None:
             return []
         model = inner
@@ -137,13 +110,8 @@ def _valid_names(model: type[BaseModel], key: Key) -> list[str]:
 def _model_in(annotation: object) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if typing.get_origin(annotation) in (
-        typing.Union,
-        types.UnionType,
-        tuple,
-        dict,
-        typing.Annotated,
-    ):
+    containers = (typing.Union, types.UnionType, tuple, dict, typing.Annotated)
+    if typing.get_origin(annotation) in containers:
         for argument in typing.get_args(annotation):
             if (found := _model_in(argument)) is not None:
                 return found

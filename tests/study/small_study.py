@@ -1,0 +1,109 @@
+"""A study on files of a few bytes: enough to plan, nothing to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from weam_ray.artifacts import Step, Store, Work
+from weam_ray.study.config import StudyConfig
+from weam_ray.study.plan import Plan, make_plan
+from weam_ray.study.reading import read_study
+
+LANGUAGES = ("en", "de", "fr")
+DOMAINS = {"law": ("de", "fr"), "talks": ("de",)}
+"""There is no talks text in French."""
+
+
+def write_data(folder: Path) -> None:
+    """Bitexts, monolingual text and items, told apart by their content."""
+    for language in LANGUAGES:
+        for name in ("mono", "train", "dev", "test"):
+            _write(folder / f"{name}.{language}", f"{name} {language}")
+    for domain, targets in DOMAINS.items():
+        for target in targets:
+            for side in ("en", target):
+                _write(folder / f"{domain}.en-{target}.{side}", f"{domain} {target} {side}")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf8")
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    """A study file's content, some of it replaced."""
+    study: dict[str, Any] = {
+        "name": "small",
+        "title": "A small study",
+        "texts": "{data_dir}/mono.{language}",
+        "text_languages": list(LANGUAGES),
+        "bitext": {
+            "source": "{data_dir}/{domain}.{source}-{target}.{source}",
+            "target": "{data_dir}/{domain}.{source}-{target}.{target}",
+        },
+        "items": {
+            "train": "{data_dir}/train.{language}",
+            "dev": "{data_dir}/dev.{language}",
+            "test": "{data_dir}/test.{language}",
+            "languages": list(LANGUAGES),
+        },
+        "base": {"layers": 1, "hidden": 8, "heads": 1, "intermediate": 8, "steps": 5},
+        "pretraining": {"steps": 4, "batch_size": 2, "max_length": 16},
+        "transfer": {"steps": 3, "batch_size": 2, "max_length": 16},
+        "grid": {"domain": "law", "pair": "en-de", "size": [2, 4], "method": ["none", "weam"]},
+    }
+    for name, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(study.get(name), dict):
+            study[name] = {**study[name], **value}
+        else:
+            study[name] = value
+    return study
+
+
+def write_study(folder: Path, **changes: Any) -> Path:
+    """A study file beside its data; storage goes below ``folder``."""
+    write_data(folder / "data")
+    place = {"data_dir": str(folder / "data"), "storage": str(folder / "storage")}
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump({**settings(), **place, **settings(**changes)}, sort_keys=False))
+    return path
+
+
+def read_small(folder: Path, *overrides: str, **changes: Any) -> StudyConfig:
+    """The study of :func:`write_study`, read."""
+    return read_study(write_study(folder, **changes), overrides)
+
+
+def plan_of(study: StudyConfig) -> Plan:
+    """Its plan, with the store that its storage names."""
+    return make_plan(study, study.data_dir, store_of(study))
+
+
+def store_of(study: StudyConfig) -> Store:
+    """The store that a sweep of this study would use."""
+    return Store(study.storage / "store")
+
+
+FACTS: dict[str, dict[str, Any]] = {
+    "corpus": {"rows_read": 5, "rows_kept": 4, "dropped": {"duplicate": 1}},
+}
+
+
+def pretend(step: Step, store: Store, facts: Mapping[str, Any] | None = None) -> None:
+    """Put an output of a step into the store without doing its work."""
+
+    def maker(work: Work) -> None:
+        (work.out / "output").write_text(step.address)
+        work.facts.update(FACTS.get(step.stage, {}) if facts is None else facts)
+
+    store.make(step, maker, {name: _stub(one, store) for name, one in step.upstream.items()})
+
+
+def _stub(step: Step, store: Store) -> Any:
+    found = store.find(step)
+    assert found is not None, f"{step.address} comes first"
+    return found

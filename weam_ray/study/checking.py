@@ -1,0 +1,153 @@
+"""What a study file's types can't tell: names that must be known, settings that must fit together.
+
+Each problem is found when the file is read, in seconds, and not by a stage after hours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from weam_ray.corpus.languages import normalise_language
+from weam_ray.errors import ConfigError
+from weam_ray.study.config import StudyConfig
+from weam_ray.study.document import Key
+from weam_ray.study.methods import RANDOM, describe_method, method_names, varied
+
+_PARTS = ("pretraining", "alignment", "base", "transfer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Something in a study file that can't be."""
+
+    key: Key
+    """Path of keys to it."""
+    what: str
+    cure: str = ""
+    valid: Sequence[str] = ()
+    """Values that would do; the nearest is named."""
+    value: str = ""
+
+
+def problems(study: StudyConfig) -> Iterator[Problem]:
+    """All that is wrong with a study whose types are right."""
+    yield from _methods(study)
+    yield from _languages(study)
+    yield from _texts(study)
+    yield from _items(study)
+
+
+def varied_problems(study: StudyConfig) -> Iterator[tuple[Key, dict[str, Any]]]:
+    """Pydantic's errors in what ``methods`` vary, each with the key it stands under."""
+    for name, method in study.methods.items():
+        for part in _PARTS:
+            try:
+                varied(getattr(study, part), getattr(method, part))
+            except ValidationError as error:
+                for detail in error.errors():
+                    yield ("methods", name, part), dict(detail)
+
+
+def _methods(study: StudyConfig) -> Iterator[Problem]:
+    used: list[tuple[Key, str]] = []
+    for key, factors in (
+        (("grid",), study.grid),
+        *((("extra", place), one) for place, one in enumerate(study.extra)),
+    ):
+        used += [((*key, "method", place), name) for place, name in enumerate(factors.method)]
+    used += [
+        (("exclude", place, "method"), pattern.method)
+        for place, pattern in enumerate(study.exclude)
+        if pattern.method is not None
+    ]
+    for where, name in used:
+        if describe_method(study, name) is None:
+            yield Problem(key=where, what="unknown method", value=name, valid=method_names(study))
+        elif name == RANDOM and name not in study.methods and study.base.model is not None:
+            yield Problem(
+                key=where,
+                what="it needs a base encoder trained from scratch",
+                value=name,
+                cure=f"base.model is {study.base.model}; take the method out.",
+            )
+
+
+def _languages(study: StudyConfig) -> Iterator[Problem]:
+    named: list[tuple[Key, str]] = []
+    for key, factors in (
+        (("grid", "pair"), study.grid),
+        *((("extra", place, "pair"), one) for place, one in enumerate(study.extra)),
+    ):
+        for number, pair in enumerate(factors.pair):
+            named += [((*key, number), code) for code in pair.split("-")]
+    items, transfer = study.items, study.transfer
+    listed: list[tuple[Key, Sequence[str]]] = [
+        (("text_languages",), study.text_languages),
+        (("items", "languages"), items.languages),
+        (("items", "train_languages"), items.train_languages),
+        (("items", "test_languages"), items.test_languages or ()),
+        (("transfer", "target_languages"), transfer.target_languages or ()),
+    ]
+    for where, codes in listed:
+        named += [((*where, number), code) for number, code in enumerate(codes)]
+    named.append((("transfer", "train_language"), transfer.train_language))
+    for where, code in named:
+        try:
+            normalise_language(code)
+        except ConfigError as error:
+            yield Problem(key=where, what=error.what.rstrip("."), cure=error.cure or "")
+
+
+def _texts(study: StudyConfig) -> Iterator[Problem]:
+    scratch = study.base.model is None
+    replay = study.pretraining.replay_share > 0
+    if study.texts is None and (scratch or replay):
+        reader = "a base encoder from scratch" if scratch else "pretraining.replay_share"
+        yield Problem(
+            key=("texts",), what=f"{reader} needs monolingual text", cure="Give its path pattern."
+        )
+    if study.texts is not None and not study.text_languages:
+        yield Problem(
+            key=("text_languages",),
+            what="texts is given and no language of it",
+            cure="Such as: text_languages: [en, de]",
+        )
+    if not scratch and study.vocabulary is not None:
+        yield Problem(
+            key=("vocabulary",),
+            what=f"base.model {study.base.model} brings its own vocabulary",
+            cure="Take vocabulary out, or train the base from scratch.",
+        )
+
+
+def _items(study: StudyConfig) -> Iterator[Problem]:
+    items, transfer = study.items, study.transfer
+    if items.train is None:
+        yield Problem(
+            key=("items", "train"), what="there is nothing to fine-tune on", cure="Give its path."
+        )
+    if getattr(items, study.report_split) is None:
+        yield Problem(
+            key=("report_split",),
+            what=f"claims are to be made on {study.report_split}, and items.{study.report_split}"
+            " names no files",
+            cure=f"Give items.{study.report_split}, or report on the other split.",
+        )
+    if transfer.train_language not in items.train_languages:
+        yield Problem(
+            key=("items", "train_languages"),
+            what=f"{transfer.train_language} is transfer.train_language and is not among them",
+            cure="Add it.",
+        )
+    for place, language in enumerate(transfer.target_languages or ()):
+        if language not in items.languages:
+            yield Problem(
+                key=("transfer", "target_languages", place),
+                what="items.languages does not name it",
+                value=language,
+                valid=items.languages,
+            )
