@@ -43,7 +43,7 @@ class Curve:
     line: Line
     levels: tuple[Level, ...]
     band: scaling.Band | None = None
-    """The fitted gain; None where it can't be fitted or no slope was found."""
+    """The fitted gain; None where no slope was found, which would extrapolate noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +169,7 @@ def _slopes(
             )
         )
         for (domain, pair), one, judged in own:
-            if judged.spread is not None and judged.spread.seeds > 1:
+            if answer.found and judged.spread is not None:
                 drawn = scaling.draw(one, judged.spread)
                 bands[line, domain, pair] = scaling.band(one, form or "log-linear", drawn)
     missing = [line for line in lines if isinstance(joined[line], str)]

@@ -35,7 +35,7 @@ def answer(source: ReportInput, analysis: Analysis) -> Answer:
     if not analysis.lines:
         alone = "Only cells without bilingual text have finished, so there is no gain to speak of."
         return Answer(first_line=warning, sentences=(alone,), claims=False)
-    sentences = (_gain(analysis), _growth(analysis), _rivals(analysis))
+    sentences = (_gain(source, analysis), _growth(analysis), _rivals(analysis))
     return Answer(first_line=warning, sentences=tuple(one for one in sentences if one), claims=True)
 
 
@@ -50,17 +50,17 @@ def _why_no_claim(source: ReportInput) -> tuple[str, ...]:
 
 
 def effect_text(one: Comparison, digits: int = 1) -> str:
-    """``+13.0 points (95 % interval +9.9 to +16.1; p < 0.001)``."""
+    """``+13.0 points (95 % interval +9.9 to +16.1, Holm-adjusted p < 0.001)``."""
     assert one.effect is not None
     span = wording.span(one.effect.low, one.effect.high, digits=digits)
     text = f"{wording.points(one.effect.value, digits)} points (95 % interval {span}"
     if one.p_holm is None:
         return f"{text}, items only)"
     p = wording.probability(one.p_holm)
-    return f"{text}; p {p if p.startswith('<') else f'= {p}'} after Holm's correction)"
+    return f"{text}, Holm-adjusted p {p if p.startswith('<') else f'= {p}'})"
 
 
-def _gain(analysis: Analysis) -> str:
+def _gain(source: ReportInput, analysis: Analysis) -> str:
     line = _main(analysis)
     name = f"{line} against {wording.method_name(BASELINE)}"
     one = next((c for c in analysis.methods if c.question.name == name), None)
@@ -68,7 +68,7 @@ def _gain(analysis: Analysis) -> str:
         reason = one.reason if one else "it was not measured"
         return f"Whether {line} gains over no pre-training can't be said: {reason}."
     where = f"At {wording.count(one.question.a.size)} sentence pairs"
-    over = _over(one)
+    over = _over(source, one)
     if not one.claimable:
         return (
             f"{where}, {line} stands {effect_text(one)} from no pre-training {over}, but with one "
@@ -82,15 +82,16 @@ def _gain(analysis: Analysis) -> str:
     )
 
 
-def _over(one: Comparison) -> str:
-    languages = wording.listing(one.languages)
+def _over(source: ReportInput, one: Comparison) -> str:
+    names = [source.language_names.get(code, code) for code in one.languages]
+    languages = wording.listing(names) if len(names) <= 4 else f"{len(names)} languages"
     seeds = one.spread.seeds if one.spread else 0
-    return f"in {languages}, {seeds} seed{'s' if seeds != 1 else ''}"
+    return f"in {languages} ({seeds} seed{'s' if seeds != 1 else ''})"
 
 
 def _could_have_seen(one: Comparison) -> str:
     seen = wording.percent(one.detectable)
-    return f"{effect_text(one)}. A true difference of {seen} points would have been found."
+    return f"{effect_text(one)}. Of {seen} points it would have been found (80 % probability)."
 
 
 def _main(analysis: Analysis) -> str:
@@ -110,7 +111,7 @@ def _growth(analysis: Analysis) -> str:
     if not one.found:
         return (
             f"No slope is detectable: {effect_text(one, 2)} a doubling of the text; "
-            f"{wording.percent(one.detectable, 2)} points a doubling would have been found. "
+            f"one of {wording.percent(one.detectable, 2)} would have been found (80 % probability). "
             + needed_text(slope)
         )
     assert one.effect is not None

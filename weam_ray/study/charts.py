@@ -15,8 +15,8 @@ from weam_ray.study.lines import Line
 from weam_ray.study.scaling import Band
 
 _WIDTH, _HEIGHT = 440, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 428, 14, 256
-_NONE_X, _FIRST_X = 62, 118
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 428, 14, 256
+_NONE_X, _FIRST_X = 66, 120
 """Where size 0 and the smallest size stand; between them the axis is broken."""
 
 _SLOTS = {"tlm": 1, "weam": 2, "mlm": 3, "word-aligned": 4}
@@ -122,15 +122,21 @@ def curve_chart(
     _add(svg, "title", f"Accuracy by size, {panel.domain} {panel.pair}".strip(), id=f"{name}-title")
     _add(svg, "desc", describe(panel, chance), id=f"{name}-desc")
     _frame(svg, axes, sizes, bool(panel.baseline))
-    _reference(svg, axes, "chance", chance, "chance")
-    for label, value in panel.references:
-        _reference(svg, axes, label, value, "reference")
+    _references(svg, axes, [("chance", chance), *panel.references])
     if panel.baseline:
         y = axes.y(panel.baseline.interval.value)
         _line(svg, _NONE_X, y, _RIGHT, y, "baseline")
-        _level(svg, axes, panel.baseline, Style(slot=0, shape="circle", dash=""), 0, "none")
+        _level(
+            svg,
+            axes,
+            panel.baseline,
+            Style(slot=0, shape="circle", dash=""),
+            0,
+            "none",
+            whisker=True,
+        )
     for place, curve in enumerate(panel.curves):
-        offset = (place - (len(panel.curves) - 1) / 2) * 5
+        offset = (place - (len(panel.curves) - 1) / 2) * 6
         _curve(svg, axes, curve, found[curve.line], offset, panel.baseline)
     return ET.tostring(svg, encoding="unicode")
 
@@ -155,8 +161,8 @@ def _frame(svg: ET.Element, axes: _Axes, sizes: Sequence[int], none: bool) -> No
     for tick in axes.ticks():
         y = axes.y(tick)
         _line(svg, _LEFT, y, _RIGHT, y, "grid")
-        _text(svg, _LEFT - 6, y + 4, f"{100 * tick:.0f}", "end")
-    _text(svg, 4, 9, "%", "start")
+        unit = " %" if tick == axes.ticks()[-1] else ""
+        _text(svg, _LEFT - 6, y + 4, f"{100 * tick:.0f}{unit}", "end")
     _line(svg, _LEFT, _BOTTOM, _RIGHT, _BOTTOM, "axis")
     if none:
         _text(svg, _NONE_X, _BOTTOM + 16, "none", "middle")
@@ -173,10 +179,14 @@ def _frame(svg: ET.Element, axes: _Axes, sizes: Sequence[int], none: bool) -> No
     _text(svg, (_LEFT + _RIGHT) / 2, _HEIGHT - 8, "sentence pairs, log scale", "middle", "label")
 
 
-def _reference(svg: ET.Element, axes: _Axes, label: str, value: float, kind: str) -> None:
-    y = axes.y(value)
-    _line(svg, _LEFT, y, _RIGHT, y, kind)
-    _text(svg, _RIGHT, y - 3, label, "end", "label")
+def _references(svg: ET.Element, axes: _Axes, lines: Sequence[tuple[str, float]]) -> None:
+    # Labels are stacked upwards from the lowest line, so that close lines keep readable names.
+    free = float(_HEIGHT)
+    for label, value in sorted(lines, key=lambda one: one[1]):
+        y = axes.y(value)
+        _line(svg, _LEFT, y, _RIGHT, y, "chance" if label == "chance" else "reference")
+        free = min(y - 3, free - 12)
+        _text(svg, _RIGHT, free, label, "end", "label")
 
 
 def _curve(
@@ -201,19 +211,29 @@ def _curve(
     if curve.band is not None and baseline is not None:
         _extrapolation(group, axes, curve.band, baseline.interval.value)
     for one in levels:
-        _level(group, axes, one, style, offset, curve.line.name)
+        _level(group, axes, one, style, offset, curve.line.name, whisker=len(levels) == 1)
 
 
 def _extrapolation(group: ET.Element, axes: _Axes, band: Band, base: float) -> None:
     beyond = [k for k, size in enumerate(band.sizes) if size >= band.largest * 0.999]
-    xs = [axes.x(float(band.sizes[k])) for k in beyond]
-    middle = [(x, axes.y(base + float(band.value[k]))) for x, k in zip(xs, beyond, strict=True)]
+    middle = [
+        (axes.x(float(band.sizes[k])), axes.y(base + float(band.value[k])))
+        for k in beyond
+        if axes.low <= base + float(band.value[k]) <= axes.high
+    ]
     line = ET.SubElement(group, "polyline", {"class": "beyond", "points": _points(middle)})
     _add(line, "title", f"extrapolated, {band.form}: a guess")
 
 
 def _level(
-    group: ET.Element, axes: _Axes, one: Level, style: Style, offset: float, name: str
+    group: ET.Element,
+    axes: _Axes,
+    one: Level,
+    style: Style,
+    offset: float,
+    name: str,
+    *,
+    whisker: bool,
 ) -> None:
     x = axes.x(one.size)
     for seed in one.seeds:
@@ -222,8 +242,10 @@ def _level(
             "circle",
             {"class": f"seed s{style.slot}", **_xy(x + offset, axes.y(seed)), "r": "2.4"},
         )
-    if style.slot == 0:
-        _line(group, x, axes.y(one.interval.low), x, axes.y(one.interval.high), "whisker")
+    x += offset if whisker else 0  # alone at their size, lines stand side by side
+    if whisker:
+        kind = f"whisker s{style.slot}"
+        _line(group, x, axes.y(one.interval.low), x, axes.y(one.interval.high), kind)
     mark = _marker(group, style.shape, x, axes.y(one.interval.value), f"mark s{style.slot}")
     span = wording.span(one.interval.low, one.interval.high, signed=False)
     size = f"{wording.count(one.size)} pairs" if one.size else "no bitext"

@@ -36,7 +36,7 @@ from scipy import special, stats
 from statsmodels.stats.proportion import proportion_confint
 
 Array = NDArray[np.float64]
-_NODES = 512
+_NODES = 400
 _SMALLEST = 1e-14
 
 
@@ -186,12 +186,12 @@ def half_width(
 def _quantiles(df: float, level: float) -> tuple[Array, Array]:
     # T scales, so its quantile is a curve over the angle between its two parts: 0 is all seeds,
     # pi/2 all items. Tabled once, found by bisection, read by interpolation (error below 1e-4).
-    angles = np.linspace(0, np.pi / 2, 129)
+    angles = np.linspace(0, np.pi / 2, 97)
     seed, item = np.cos(angles) ** 2, np.sin(angles) ** 2
     degrees = np.full(len(angles), df)
     low = np.zeros(len(angles))
     high = np.full(len(angles), 2 * float(stats.t.ppf((1 + level) / 2, df if df > 0 else 1e6)))
-    for _ in range(40):
+    for _ in range(30):
         middle = (low + high) / 2
         outside = two_sided_p(middle, seed, item, degrees) > 1 - level
         low, high = np.where(outside, middle, low), np.where(outside, high, middle)

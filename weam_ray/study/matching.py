@@ -54,10 +54,12 @@ class Arm:
 
     def takes(self, cell: Cell) -> bool:
         """Whether a cell belongs to this arm."""
-        return all(
-            wanted is None or getattr(cell, name) == wanted
-            for name in ("method", *_FACTORS)
-            for wanted in (getattr(self, name),)
+        return (
+            (self.method is None or self.method == cell.method)
+            and (self.size is None or self.size == cell.size)
+            and (self.domain is None or self.domain == cell.domain)
+            and (self.pair is None or self.pair == cell.pair)
+            and (self.regime is None or self.regime == cell.regime)
         )
 
 

@@ -53,7 +53,6 @@ def _number(say: Callable[[float | None], str]) -> Callable[[Value], str]:
 PERCENT, POINTS = _number(wording.percent), _number(wording.points)
 COUNT, P, SECONDS = (_number(say) for say in (wording.count, wording.probability, wording.duration))
 _TWO_DIGITS = _number(lambda value: wording.points(value, 2))
-_PLAIN = _number(lambda value: f"{value:.1f}" if wording.known(value) else wording.MISSING)
 
 _DIFFERENCE = (
     Column(key="difference", heading="difference, points", show=POINTS),
@@ -110,6 +109,8 @@ def families(analysis: Analysis) -> Iterator[Table]:
         rows=tuple(difference_row(one) for one in analysis.methods),
     )
     yield _slopes(analysis)
+    if any(slope.by_pair for slope in analysis.slopes):
+        yield _slopes_by_pair(analysis)
     if any(slope.held_out for slope in analysis.slopes):
         yield _held_out(analysis)
     factors = tuple(
@@ -161,16 +162,6 @@ def _slopes(analysis: Analysis) -> Table:
             row["verdict"] = "rises" if slope.comparison.effect.value > 0 else "falls"
         row["question"] = slope.line.name
         row["form"] = slope.form
-        row["by_pair"] = "; ".join(
-            f"{name} {wording.points(one.value, 2)} ({wording.span(one.low, one.high, digits=2)})"
-            for name, one in slope.by_pair
-        )
-        if slope.pooled is not None:
-            row["population"] = (
-                f"{wording.points(slope.pooled.mean.value, 2)} "
-                f"({wording.span(slope.pooled.mean.low, slope.pooled.mean.high, digits=2)}), "
-                f"sd between pairs {wording.percent(slope.pooled.between_sd, 2)}"
-            )
         rows.append(row)
     return Table(
         name="slopes",
@@ -179,9 +170,44 @@ def _slopes(analysis: Analysis) -> Table:
             Column(key="question", heading="method"),
             *columns,
             Column(key="form", heading="form that foretold the largest size best"),
-            Column(key="by_pair", heading="by pair"),
-            Column(key="population", heading="other pairs like these (random effects)"),
             Column(key="verdict", heading="in words"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _slopes_by_pair(analysis: Analysis) -> Table:
+    rows: list[Row] = []
+    for slope in analysis.slopes:
+        for place, (name, one) in enumerate(slope.by_pair):
+            row: dict[str, Value] = {"method": slope.line.name, "pair": name, "slope": one.value}
+            row |= {"low": one.low, "high": one.high}
+            if slope.pooled is not None:
+                row["shrunk"] = slope.pooled.shrunk[place]
+            rows.append(row)
+        if slope.pooled is not None:
+            mean = slope.pooled.mean
+            rows.append(
+                {
+                    "method": slope.line.name,
+                    "pair": "other pairs like these (mean; sd between pairs "
+                    f"{wording.percent(slope.pooled.between_sd, 2)})",
+                    "slope": mean.value,
+                    "low": mean.low,
+                    "high": mean.high,
+                }
+            )
+    return Table(
+        name="slopes_by_pair",
+        caption="Slopes by pair; with three pairs or more also drawn towards their mean as far as "
+        "their noise asks (random effects over pairs)",
+        columns=(
+            Column(key="method", heading="method"),
+            Column(key="pair", heading="pair"),
+            Column(key="slope", heading="points a doubling", show=_TWO_DIGITS),
+            Column(key="low", heading="95 % from", show=_TWO_DIGITS),
+            Column(key="high", heading="to", show=_TWO_DIGITS),
+            Column(key="shrunk", heading="partially pooled", show=_TWO_DIGITS),
         ),
         rows=tuple(rows),
     )
