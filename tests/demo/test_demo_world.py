@@ -109,7 +109,8 @@ def test_languages_share_names_and_nothing_else(world: Path) -> None:
         for other in LANGUAGES:
             if one < other:
                 shared = words[one] & words[other]
-                assert shared and all(word.istitle() for word in shared), shared
+                assert all(word.istitle() for word in shared), shared
+                assert shared or other == "qac", "qac's names carry its subject suffix"
 
 
 def test_domains_share_some_of_their_words(world: Path) -> None:
