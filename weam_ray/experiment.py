@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from weam_ray.corpus import ContaminationIndex
-    from weam_ray.pretraining import PairSet
+    from weam_ray.pretraining import Checkpoints, DistributedContext, PairSet
 
 Texts = Annotated[dict[str, Path], Placement()]
 
@@ -364,32 +364,54 @@ def make_base(work: Work) -> None:
 
 
 def make_encoder(work: Work) -> None:
-    """Bilingual pre-training of the base on the cell's subset."""
-    from weam_ray.pretraining import pretrain
-
+    """Bilingual pre-training of the base on the cell's subset, in this process."""
     assert isinstance(work.step.config, EncoderStep)
-    config = work.step.config
-    sets = [_pair_set(config, place, work.upstream) for place in range(len(config.sets))]
+    upstream = {name: artifact.path for name, artifact in work.upstream.items()}
     work.facts.update(
-        pretrain(
-            work.upstream["base"].path,
-            sets,
-            config.pretraining,
-            work.out,
-            work.report,
-            work.resources,
-            replay_texts=config.replay_texts or None,
-        )
+        train_encoder(work.step.config, upstream, work.out, work.report, work.resources)
     )
 
 
-def _pair_set(config: EncoderStep, place: int, upstream: Mapping[str, Artifact]) -> PairSet:
+def train_encoder(
+    config: EncoderStep,
+    upstream: Mapping[str, Path],
+    out: Path,
+    report: Report,
+    resources: Resources,
+    *,
+    distributed: DistributedContext | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> dict[str, Any]:
+    """The encoder stage as one worker runs it, alone or among several.
+
+    Args:
+        upstream: folders of the finished steps it builds on, by name.
+
+    Returns:
+        The record's facts, the same from every worker.
+    """
+    from weam_ray.pretraining import pretrain
+
+    return pretrain(
+        upstream["base"],
+        [_pair_set(config, place, upstream) for place in range(len(config.sets))],
+        config.pretraining,
+        out,
+        report,
+        resources,
+        replay_texts=config.replay_texts or None,
+        distributed=distributed,
+        checkpoints=checkpoints,
+    )
+
+
+def _pair_set(config: EncoderStep, place: int, upstream: Mapping[str, Path]) -> PairSet:
     import pyarrow.parquet as pq
 
     from weam_ray.corpus import read_corpus, shuffle_pairs, take_subset
     from weam_ray.pretraining import PairSet
 
-    pairs = read_corpus(upstream[f"corpus{place}"].path)
+    pairs = read_corpus(upstream[f"corpus{place}"])
     if config.size is not None:
         pairs = take_subset(pairs, config.size, config.subset_seed)
     objective = config.pretraining.objective
@@ -397,7 +419,7 @@ def _pair_set(config: EncoderStep, place: int, upstream: Mapping[str, Artifact])
         pairs = shuffle_pairs(pairs, config.pretraining.seed)
     links: pa.Table | None = None
     if config.pretraining.uses_links:
-        links = pq.read_table(upstream[f"links{place}"].path / "links.parquet")
+        links = pq.read_table(upstream[f"links{place}"] / "links.parquet")
         if objective == "weam-shuffled-links":
             links = _shuffled(links, config.pretraining.seed)
     name, source, target = config.sets[place]

@@ -19,7 +19,16 @@ class Job:
     """Unique in its run; names the log file."""
     steps: tuple[Step, ...]
     threads: int = 1
+    """CPU threads; of each worker where there are several."""
     gpus: float = 0.0
+    """Of each worker."""
+    workers: int = 1
+    """Above one, the encoder is trained by so many Ray Train workers."""
+
+    @property
+    def shape(self) -> tuple[int, int, float]:
+        """Jobs of one shape are placed alike."""
+        return self.workers, self.threads, self.gpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,5 +91,6 @@ def _cell_job(cells: Sequence[Cell], resources: ResourcesConfig) -> CellJob:
         steps=tuple(steps.values()),
         threads=resources.cell_threads,
         gpus=resources.cell_gpus,
+        workers=resources.cell_workers,
     )
     return CellJob(job=job, cells=tuple(cells))

@@ -124,13 +124,15 @@ def run_jobs(
         _refuse_what_cannot_start(job, resources)
     by_name = {job.name: job for job in jobs}
     logs.mkdir(parents=True, exist_ok=True)
-    for shape in sorted({(job.threads, job.gpus) for job in jobs}, reverse=True):
-        names = [job.name for job in jobs if (job.threads, job.gpus) == shape]
+    for shape in sorted({job.shape for job in jobs}, reverse=True):
+        workers, threads, gpus = shape
+        names = [job.name for job in jobs if job.shape == shape]
         trainable = tune.with_resources(
             tune.with_parameters(
                 _run_job, jobs=by_name, root=store.root, logs=logs.absolute(), device=device
             ),
-            {"cpu": shape[0], "gpu": shape[1]},
+            # The workers of a distributed job are Ray Train's to place; its own process waits.
+            {"cpu": threads, "gpu": gpus} if workers == 1 else {"cpu": 0},
         )
         with tempfile.TemporaryDirectory(prefix="weam_ray-tune-") as scratch:
             tuner = tune.Tuner(
@@ -138,6 +140,7 @@ def run_jobs(
                 param_space={"job": tune.grid_search(names)},
                 tune_config=tune.TuneConfig(
                     reuse_actors=True,
+                    max_concurrent_trials=_at_once(workers, threads, gpus, resources),
                     time_budget_s=None if max_hours is None else max_hours * 3600,
                     trial_dirname_creator=lambda trial: str(trial.trial_id),
                 ),
@@ -152,14 +155,31 @@ def run_jobs(
             tuner.fit()
 
 
+def _wanted(job: Job) -> dict[str, float]:
+    return {"CPU": float(job.threads * job.workers), "GPU": job.gpus * job.workers}
+
+
 def _refuse_what_cannot_start(job: Job, resources: Mapping[str, float]) -> None:
-    for kind, wanted in (("CPU", float(job.threads)), ("GPU", job.gpus)):
+    for kind, wanted in _wanted(job).items():
         if wanted > resources.get(kind, 0.0):
             raise ResourceError(
                 f"job {job.name} asks for {wanted:g} {kind}, the cluster has "
                 f"{resources.get(kind, 0.0):g}",
                 cure="Lower resources in the study file, or run on a larger cluster.",
             )
+    if job.workers > 1 and job.gpus % 1:
+        raise ResourceError(
+            f"job {job.name} asks for {job.workers} workers with {job.gpus:g} of a GPU each",
+            cure="Workers of one job can't share a GPU: set resources.cell_gpus to a whole number.",
+        )
+
+
+def _at_once(workers: int, threads: int, gpus: float, resources: Mapping[str, float]) -> int | None:
+    """How many distributed jobs may run at once without waiting for each other's workers."""
+    if workers == 1:
+        return None  # the trials' own resources say it
+    fits = int(resources["CPU"] // (workers * threads))
+    return min(fits, int(resources["GPU"] // (workers * gpus))) if gpus else fits
 
 
 def _run_job(
@@ -203,12 +223,17 @@ def _make_steps(job: Job, store: Store, device: str, log: logging.Logger) -> Non
             }
         )
 
+    makers = MAKERS
+    if job.workers > 1:
+        from weam_ray.on_ray.train import encoder_maker
+
+        makers = {**MAKERS, "encoder": encoder_maker(job, store)}
     for step in job.steps:
         log.info("%s", step.address)
         artifact = ensure(
             step,
             store,
-            MAKERS,
+            makers,
             report,
             Resources(threads=job.threads, device=device),
         )

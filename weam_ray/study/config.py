@@ -118,6 +118,9 @@ class ResourcesConfig(StageConfig):
     """CPU threads of a cell; the machine's cores divided by this run at once."""
     cell_gpus: float = Field(default=0.0, ge=0)
     """GPUs of a cell; below 1, cells share one."""
+    cell_workers: int = Field(default=1, ge=1)
+    """Ray Train workers that pre-train one cell's encoder together (DDP), each with
+    ``cell_threads`` and ``cell_gpus``. The result is the same on any number."""
     retries: int = Field(default=1, ge=0)
     """How often a cell whose worker died is started again."""
 

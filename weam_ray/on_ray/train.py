@@ -1,0 +1,150 @@
+"""One encoder trained by several workers: Ray Train around the shared loop of pretraining.
+
+Workers draw the same global sequence of batches and each takes its share, so the loss is that of
+one worker. A worker that dies is started again with the others, from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray.train
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from weam_ray.artifacts import Maker, Resources, Store, Work
+from weam_ray.experiment import EncoderStep, train_encoder
+from weam_ray.on_ray.jobs import Job
+from weam_ray.pretraining import Checkpoints, DistributedContext
+from weam_ray.progress import Progress, Report
+
+_STEPS_BETWEEN_CHECKPOINTS = 500
+_SECONDS_BETWEEN_LOOKS = 1.0
+_PROGRESS = "progress.json"
+_FACTS = "facts.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """What every worker is given. Folders lie on storage that all nodes share."""
+
+    config: EncoderStep
+    upstream: dict[str, Path]
+    out: Path
+    scratch: Path
+    threads: int
+    device: str
+
+
+def encoder_maker(job: Job, store: Store) -> Maker:
+    """A maker of encoder steps that trains on ``job.workers`` workers."""
+
+    def make(work: Work) -> None:
+        assert isinstance(work.step.config, EncoderStep)
+        scratch = store.root / "tmp" / f"train-{work.step.address.replace('/', '-')}"
+        scratch.mkdir(parents=True, exist_ok=True)
+        task = _Task(
+            config=work.step.config,
+            upstream={name: artifact.path for name, artifact in work.upstream.items()},
+            out=work.out,
+            scratch=scratch,
+            threads=job.threads,
+            device=work.resources.device,
+        )
+        with _forwarded(scratch / _PROGRESS, work.report):
+            _fit(task, job)
+        facts = json.loads((scratch / _FACTS).read_text(encoding="utf8"))
+        work.facts.update(facts, workers=job.workers)
+        shutil.rmtree(scratch)
+
+    return make
+
+
+def _fit(task: _Task, job: Job) -> None:
+    # Without this a run waits seconds for the controller to notice that its workers have ended.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    gpu = job.gpus > 0
+    TorchTrainer(
+        _worker,
+        train_loop_config={"task": task},
+        scaling_config=ScalingConfig(
+            num_workers=job.workers,
+            use_gpu=gpu,
+            resources_per_worker={"CPU": job.threads, **({"GPU": job.gpus} if gpu else {})},
+        ),
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        run_config=RunConfig(
+            name="train",
+            storage_path=str(task.scratch),
+            failure_config=FailureConfig(max_failures=2),
+        ),
+    ).fit()
+
+
+def _worker(config: dict[str, _Task]) -> None:
+    import torch
+
+    task = config["task"]
+    # Ray exports OMP_NUM_THREADS=1 to its workers, so the number is set where it counts.
+    torch.set_num_threads(task.threads)
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    device = "cpu" if task.device == "cpu" else str(ray.train.torch.get_device())
+    facts = train_encoder(
+        task.config,
+        task.upstream,
+        task.out,
+        _writer(task.scratch / _PROGRESS),
+        Resources(threads=task.threads, device=device),
+        distributed=DistributedContext(rank=rank, world=world),
+        checkpoints=Checkpoints(
+            folder=task.scratch / "checkpoints",
+            every=task.config.pretraining.checkpoint_every or _STEPS_BETWEEN_CHECKPOINTS,
+        ),
+    )
+    if rank == 0:
+        _replace(task.scratch / _FACTS, json.dumps(facts))
+
+
+def _writer(path: Path) -> Report:
+    # A report through Train waits for every worker; a file holds nobody up.
+    def report(progress: Progress) -> None:
+        fields = {"stage": progress.stage, "done": progress.done, "total": progress.total}
+        _replace(path, json.dumps({**fields, "metrics": dict(progress.metrics)}))
+
+    return report
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_suffix(".draft")
+    draft.write_text(text, encoding="utf8")
+    os.replace(draft, path)
+
+
+@contextmanager
+def _forwarded(path: Path, report: Report) -> Iterator[None]:
+    """Pass on what the leading worker writes to ``path``."""
+    ended = threading.Event()
+
+    def look() -> None:
+        last = ""
+        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+            text = path.read_text(encoding="utf8") if path.exists() else ""
+            if text != last:
+                last = text
+                report(Progress(**json.loads(text)))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
