@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import lru_cache
+import os
+import stat
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +30,21 @@ class StageConfig(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the stage's output, as JSON values."""
-        return {
-            name: _plain(getattr(self, name))
-            for name, field in type(self).model_fields.items()
-            if not any(isinstance(mark, Placement) for mark in field.metadata)
-        }
+        return {name: _plain(getattr(self, name)) for name in _identity_fields(type(self))}
+
+
+@cache
+def _identity_fields(config: type[StageConfig]) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, field in config.model_fields.items()
+        if not any(isinstance(mark, Placement) for mark in field.metadata)
+    )
 
 
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if isinstance(value, StageConfig):
         return value.identity()
     if isinstance(value, BaseModel):
@@ -61,15 +70,12 @@ def content_hash(path: Path) -> str:
     Raises:
         DataError: there is nothing at ``path``, or it can't be read.
     """
-    path = Path(path)
     try:
-        if path.is_dir():
-            files = sorted(item for item in path.rglob("*") if item.is_file())
-            return digest(
-                [[item.relative_to(path).as_posix(), content_hash(item)] for item in files]
-            )
-        status = path.stat()
-        return _file_hash(str(path.resolve()), status.st_size, status.st_mtime_ns)
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            return digest(_files_below(Path(path)))
+        place = (status.st_dev, status.st_ino)
+        return _file_hash(str(path), place, status.st_size, status.st_mtime_ns)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             "no such file", place=str(path), cure="Check the path, or data_dir in the study file."
@@ -80,8 +86,14 @@ def content_hash(path: Path) -> str:
         ) from None
 
 
-@lru_cache(maxsize=4096)
-def _file_hash(path: str, _size: int, _mtime_ns: int) -> str:
-    # Size and time are in the key only: a changed file is read again, an unchanged one is not.
+def _files_below(folder: Path) -> list[list[str]]:
+    files = sorted(item for item in folder.rglob("*") if item.is_file())
+    return [[item.relative_to(folder).as_posix(), content_hash(item)] for item in files]
+
+
+@lru_cache(maxsize=65536)
+def _file_hash(path: str, _place: tuple[int, int], _size: int, _mtime_ns: int) -> str:
+    # All but the path are in the key only: a changed file is read again, an unchanged one is not,
+    # which a plan of thousands of cells over the same files rests on.
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=10)).hexdigest()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from weam_ray.artifacts import Step, Store
+from weam_ray.errors import ConfigError
 from weam_ray.study.config import StudyConfig
-from weam_ray.study.grid import Cell, Grid, Hole, expand, without_oversized
+from weam_ray.study.grid import Cell, CellKey, Grid, Hole, expand, without_oversized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +23,10 @@ class Plan:
     """By address."""
     missing: frozenset[str]
     """Addresses of the steps that will run."""
+    excluded: tuple[int, ...] = ()
+    """Points that each pattern of ``exclude`` left out."""
 
-    @property
+    @cached_property
     def cells_to_run(self) -> tuple[Cell, ...]:
         """The cells whose scores are not in the store, in the order of the grid."""
         return tuple(cell for cell in self.cells if not self.missing.isdisjoint(_ends(cell)))
@@ -47,6 +51,8 @@ class Plan:
         parts = [f"{len(self.cells)} cells: {len(self.cells) - run} done, {run} to run"]
         if self.holes:
             parts.append(f"{len(self.holes)} holes")
+        if sum(self.excluded):
+            parts.append(f"{sum(self.excluded)} excluded")
         stages = [f"{missing} {stage}" for stage, _, missing in self.stages() if missing]
         if stages:
             parts.append(f"stages to run: {', '.join(stages)}")
@@ -55,11 +61,11 @@ class Plan:
 
     def why(self, step: Step) -> str:
         """The reason a missing step runs."""
-        first = [
+        first = {
             needed.stage for needed in step.upstream.values() if needed.address in self.missing
-        ]
+        }
         if first:
-            return f"it builds on {', '.join(sorted(set(first)))}, which will run"
+            return f"it builds on {', '.join(sorted(first))}, which will run"
         return "no output with these settings and inputs is in the store"
 
 
@@ -70,18 +76,59 @@ def make_plan(study: StudyConfig, data_dir: Path | None, store: Store) -> Plan:
     a finished cell was built on is not asked for again, even if it was cleared away.
 
     Raises:
-        ConfigError, DataError: the study's files or settings can't be.
+        ConfigError, DataError: the study's files or settings can't be, or two of its cells are the
+            same work under two names.
     """
+    known = _Known(store)
     grid = expand(study, data_dir)
     grid = without_oversized(grid, _pairs_kept(grid, store))
-    steps: dict[str, Step] = {}
-    missing: set[str] = set()
+    owners: dict[str, CellKey] = {}
     for cell in grid.cells:
-        for end in (*cell.experiment.ends(), *cell.experiment.shared()):
-            for address, step in end.chain().items():
-                steps.setdefault(address, step)
-            missing.update(_unmade(end, store, missing))
-    return Plan(cells=grid.cells, holes=grid.holes, steps=steps, missing=frozenset(missing))
+        experiment = cell.experiment
+        same = owners.setdefault(experiment.transfer.address, cell.key)
+        if same != cell.key:
+            raise ConfigError(
+                f"cells {same.label} and {cell.key.label} are the same work under two names",
+                place="methods",
+                cure="Give the methods different settings, or keep one of them.",
+            )
+        for end in (*experiment.ends(), *experiment.shared()):
+            known.add(end)
+            known.need(end)
+    return Plan(
+        cells=grid.cells,
+        holes=grid.holes,
+        steps=known.steps,
+        missing=frozenset(known.missing),
+        excluded=grid.excluded,
+    )
+
+
+class _Known:
+    """Steps by address, each looked up in the store once however many cells share it."""
+
+    def __init__(self, store: Store) -> None:
+        self.steps: dict[str, Step] = {}
+        self.missing: set[str] = set()
+        self._store = store
+        self._needed: set[str] = set()
+
+    def add(self, step: Step) -> None:
+        """Note a step and all it builds on, what comes first first."""
+        if step.address not in self.steps:
+            for needed in step.upstream.values():
+                self.add(needed)
+            self.steps[step.address] = step
+
+    def need(self, step: Step) -> None:
+        """Find out whether a step will run, and what of its upstream has to for it."""
+        if step.address in self._needed:
+            return
+        self._needed.add(step.address)
+        if self._store.find(step) is None:
+            self.missing.add(step.address)
+            for needed in step.upstream.values():
+                self.need(needed)
 
 
 def _pairs_kept(grid: Grid, store: Store) -> dict[str, int]:
@@ -92,12 +139,3 @@ def _pairs_kept(grid: Grid, store: Store) -> dict[str, int]:
 
 def _ends(cell: Cell) -> set[str]:
     return {step.address for step in cell.experiment.ends()}
-
-
-def _unmade(step: Step, store: Store, known: set[str]) -> set[str]:
-    if step.address in known or store.find(step) is not None:
-        return set()
-    found = {step.address}
-    for needed in step.upstream.values():
-        found |= _unmade(needed, store, known)
-    return found
