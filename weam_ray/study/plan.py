@@ -48,9 +48,10 @@ class Plan:
     def summary(self) -> str:
         """What there is to do, in one line, and each hole in one more."""
         run = len(self.cells_to_run)
-        parts = [f"{len(self.cells)} cells: {len(self.cells) - run} done, {run} to run"]
+        cells = _count(len(self.cells), "cell")
+        parts = [f"{cells}: {len(self.cells) - run} done, {run} to run"]
         if self.holes:
-            parts.append(f"{len(self.holes)} holes")
+            parts.append(_count(len(self.holes), "hole"))
         if sum(self.excluded):
             parts.append(f"{sum(self.excluded)} excluded")
         stages = [f"{missing} {stage}" for stage, _, missing in self.stages() if missing]
@@ -135,6 +136,10 @@ def _pairs_kept(grid: Grid, store: Store) -> dict[str, int]:
     corpora = {step.address for cell in grid.cells for step in cell.experiment.corpora}
     found = {address: store.find(address) for address in corpora}
     return {address: int(done.facts["rows_kept"]) for address, done in found.items() if done}
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
 
 
 def _ends(cell: Cell) -> set[str]:
