@@ -25,13 +25,14 @@ from weam_ray.pretraining.encoder import (
     load_tokenizer,
     longest_row,
     new_model,
+    recompute_activations,
     without_bars,
 )
 from weam_ray.pretraining.examples import Examples, build_sentences, concatenate
 from weam_ray.pretraining.loop import DistributedContext, Feed, fit
 from weam_ray.pretraining.masking import U64, WEIGHTS, mix, seed_word
 from weam_ray.pretraining.objectives import METRICS, MaskedTokens, Terms
-from weam_ray.pretraining.sides import token_table
+from weam_ray.pretraining.sides import special_tokens, token_table
 from weam_ray.pretraining.vocabulary import language_shares, read_lines
 from weam_ray.progress import Report, silent
 
@@ -85,7 +86,7 @@ def train_base(
         )
         steps = config.planned_steps(examples.rows, config.batch_size)
         if config.gradient_checkpointing:
-            lm.model.gradient_checkpointing_enable()
+            recompute_activations(lm)
         facts |= examples.facts
         facts |= fit(
             MaskedTokens(lm, Terms()),
@@ -119,13 +120,13 @@ def fetch_base(config: BaseConfig, out: Path) -> dict[str, Any]:
         raise ConfigError("base.model is not set", cure="Name a hub model or a local folder.")
     tokenizer = load_tokenizer(config.model, config.revision)
     model = load_model(config.model, config.revision)
-    encoder_and_head(model)
-    token_table(tokenizer)
+    lm = encoder_and_head(model)
+    special_tokens(tokenizer)
     save(model, tokenizer, out)
     facts = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "steps": 0,
-        "longest_row": longest_row(model.config),
+        "longest_row": longest_row(lm),
         "commit": getattr(model.config, "_commit_hash", None),
     }
     write_card(out, "base", config, facts, [])

@@ -210,7 +210,6 @@ class Batches:
         *,
         pooling: Pooling = "mean",
         one_to_many: str = "mean",
-        rows_a_unit: int = 1,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -223,8 +222,6 @@ class Batches:
             pad_id: the padding token.
             pooling: of a partner's subwords.
             one_to_many: what several partners make.
-            rows_a_unit: rows for each of the batch size's units: 2 where the sides of a pair are
-                rows of their own, so that a step reads as many tokens.
             rank: this worker, from 0.
             world: workers.
 
@@ -236,10 +233,8 @@ class Batches:
                 f"batch_size {config.batch_size} can't be split over {world} workers",
                 cure=f"Use at most {config.batch_size} workers, or a larger batch.",
             )
-        self.rows_a_unit = rows_a_unit
-        groups = config.batch_size * rows_a_unit // examples.group
-        self.order = Order(examples, groups, config.temperature, config.seed)
-        self._rows = groups * examples.group
+        self.order = Order(examples, config.batch_size, config.temperature, config.seed)
+        self._rows = config.batch_size * examples.group
         self._examples, self._config, self._table = examples, config, table
         self._pad_id, self._pooling, self._one_to_many = pad_id, pooling, one_to_many
         self._rank, self._world = rank, world
@@ -272,7 +267,7 @@ class Batches:
         groups = self._rows // group
         begin = groups * self._rank // self._world
         end = groups * (self._rank + 1) // self._world
-        step = max((self._config.micro_batch or self._rows) // group, 1)
+        step = self._config.micro_batch or groups
         for low in range(begin, end, step):
             yield low * group, min(low + step, end) * group
 

@@ -20,6 +20,7 @@ from weam_ray.pretraining.encoder import (
     load_model,
     load_tokenizer,
     longest_row,
+    recompute_activations,
 )
 from weam_ray.pretraining.examples import Examples, PairSet, build_examples, concatenate
 from weam_ray.pretraining.loop import DistributedContext, Feed, fit
@@ -76,8 +77,8 @@ def pretrain(
         facts["steps"] = 0
     else:
         feed, examples = prepare(lm, tokenizer, corpora, config, replay_texts, distributed)
-        own_rows = config.batch_size * feed.batches.rows_a_unit * (1.0 - config.replay_share)
-        steps = config.planned_steps(examples.rows, own_rows)
+        pairs = examples.rows // examples.group
+        steps = config.planned_steps(pairs, config.batch_size * (1.0 - config.replay_share))
         facts |= examples.facts
         facts |= fit(
             objective(lm, base_dir, config, resources or Resources()),
@@ -112,7 +113,7 @@ def prepare(
     """The batches of a run, and the bilingual rows they are drawn from."""
     if not corpora:
         raise DataError("no bilingual corpus", cure="Give pretrain at least one PairSet.")
-    room = longest_row(lm.model.config)
+    room = longest_row(lm)
     if config.max_length > room:
         raise ConfigError(
             f"max_length {config.max_length} is longer than the {room} tokens the base reads",
@@ -131,7 +132,7 @@ def prepare(
     examples = concatenate(parts, [corpus.name for corpus in corpora])
     rank, world = (distributed.rank, distributed.world) if distributed else (0, 1)
 
-    def batches(rows: Examples, rows_a_unit: int) -> Batches:
+    def batches(rows: Examples) -> Batches:
         return Batches(
             rows,
             config,
@@ -139,17 +140,13 @@ def prepare(
             tokenizer.pad_token_id,
             pooling=config.pooling,
             one_to_many=config.one_to_many,
-            rows_a_unit=rows_a_unit,
             rank=rank,
             world=world,
         )
 
-    both_sides = config.objective in ("mlm", "word-aligned")
     feed = Feed(
-        batches=batches(examples, 2 if both_sides else 1),
-        replay=batches(_replay(replay_texts, tokenizer, config), 1)
-        if config.replay_share
-        else None,
+        batches=batches(examples),
+        replay=batches(_replay(replay_texts, tokenizer, config)) if config.replay_share else None,
         replay_share=config.replay_share,
     )
     return feed, examples
@@ -177,7 +174,7 @@ def objective(
 ) -> MaskedTokens | WordAligned:
     """The module whose forward is the loss."""
     if config.gradient_checkpointing:
-        lm.model.gradient_checkpointing_enable()
+        recompute_activations(lm)
     if config.objective != "word-aligned":
         terms = terms_of(config.objective, config.cross_lingual_weight, config.stop_gradient)
         return MaskedTokens(lm, terms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,17 +48,16 @@ class Checkpoints:
         """The newest state, or None before the first.
 
         Raises:
-            DataError: the file can't be read.
+            DataError: the file is damaged.
         """
         files = sorted(self.folder.glob("step-*.pt"))
         if not files:
             return None
-        try:
-            state: dict[str, Any] = torch.load(files[-1], map_location=device, weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if not zipfile.is_zipfile(files[-1]):
             raise DataError(
-                f"this checkpoint can't be read: {str(error).partition(chr(10))[0]}",
+                "this checkpoint is damaged (it was whole when it was written)",
                 place=str(files[-1]),
-                cure="Remove it; the run then starts from an older one, or anew.",
-            ) from error
+                cure="Remove it; the run then starts anew.",
+            )
+        state: dict[str, Any] = torch.load(files[-1], map_location=device, weights_only=True)
         return state

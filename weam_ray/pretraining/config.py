@@ -54,7 +54,7 @@ class TrainingConfig(StageConfig):
     epochs: float | None = Field(default=None, gt=0)
     """Passes over the rows of all sets together; becomes steps, rounded up."""
     batch_size: int = Field(default=32, ge=1)
-    """Rows (pairs or sentences) a step, over all workers."""
+    """Pairs (or sentences) a step, over all workers."""
     max_length: int = Field(default=128, ge=8)
     """Tokens a row, special tokens included; longer rows lose tokens of the longer side first."""
     masking_rate: float = Field(default=0.3, gt=0.0, lt=1.0)
@@ -83,7 +83,7 @@ class TrainingConfig(StageConfig):
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Decides order, masks, dropout and, from scratch, the initial weights."""
     micro_batch: Annotated[int | None, Placement()] = Field(default=None, ge=1)
-    """Rows a forward pass on one worker; gradients add up to the whole batch's. None: all."""
+    """Pairs a forward pass on one worker; gradients add up to the whole batch's. None: all."""
     gradient_checkpointing: Annotated[bool, Placement()] = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     log_every: Annotated[int, Placement()] = Field(default=20, ge=1)

@@ -100,11 +100,20 @@ def _attention(lm: MaskedLM, real_BL: Tensor) -> Tensor:
     return real_BL
 
 
-def longest_row(config: Any) -> int:
-    """Tokens a model can read, special tokens included (RoBERTa counts from padding_idx + 1)."""
-    positions: int = config.max_position_embeddings
-    offset = config.pad_token_id + 1 if "roberta" in config.model_type else 0
-    return positions - offset
+def longest_row(lm: MaskedLM) -> int:
+    """Tokens a model can read, special tokens included."""
+    positions: int = lm.model.config.max_position_embeddings
+    table = getattr(lm.encoder.embeddings, "position_embeddings", None)
+    # RoBERTa and its kin number places from padding_idx + 1.
+    padding = getattr(table, "padding_idx", None)
+    return positions - (padding + 1 if padding is not None else 0)
+
+
+def recompute_activations(lm: MaskedLM) -> None:
+    """Gradient checkpointing, by the name this version of transformers has for it."""
+    model = lm.model
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    (enable or model.gradient_checkpointing_enable)()
 
 
 def load_tokenizer(folder: Path | str, revision: str | None = None) -> Any:

@@ -68,7 +68,8 @@ class Examples:
         word: int32 [T], the word a token belongs to, −1 for none.
         words: None where the objective reads no links.
         anchored: bool [R], word-aligned's rows that are held near the frozen original.
-        group: rows that stay together in a batch: 2 where both sides of a pair are rows, else 1.
+        group: rows that stay together in a batch and count as one of its `batch_size`: 2 where both
+            sides of a pair are rows of their own, else 1.
         names: of the sets.
         shares: float64, one a set: how often its rows are drawn; None: by sizes and temperature.
         facts: what was counted on the way.
@@ -108,8 +109,10 @@ def build_examples(
 ) -> Examples:
     """Rows of a bilingual corpus in the form the objective reads.
 
-    One row a pair; for `mlm` and `word-aligned` one row a side, source and target in turn. With
-    `tlm-shuffled-pairs` every source stands beside the target of another pair.
+    One row a pair; for `mlm` and `word-aligned` one row a side, source and target in turn, which
+    stay in one batch: so every objective reads the same pairs at the same step, and only what a
+    token can see of them differs. With `tlm-shuffled-pairs` every source stands beside the target
+    of another pair.
 
     Args:
         pairs: `pairs.parquet` (docs/design.md).
@@ -230,11 +233,7 @@ def _rows(
     ).take(np.arange(2 * len(keys)).reshape(2, -1).T.ravel())
     side = np.tile(np.array([0, 1], np.uint64), len(keys))
     examples = frame(both, None, mix(np.repeat(keys, 2) + side), special, config.max_length)
-    return replace(
-        examples,
-        anchored=(side == 1) == anchor_target,
-        group=2 if config.objective == "word-aligned" else 1,
-    )
+    return replace(examples, anchored=(side == 1) == anchor_target, group=2)
 
 
 def frame(

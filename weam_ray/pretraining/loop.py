@@ -200,7 +200,7 @@ class _Run:
         window.waited += time.perf_counter() - began
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(self._config, self._done, self._steps)
-        torch.manual_seed(seed_word(self._config.seed, DROPOUT, self._done, self._rank))
+        self._seed_dropout()
         total = window.replay if replay else window.sums
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
@@ -219,6 +219,14 @@ class _Run:
         if not replay:
             window.masked += parts[0].all_masked
             window.aligned += parts[0].all_aligned
+
+    def _seed_dropout(self) -> None:
+        # Not torch.manual_seed: without a GPU it keeps a stack trace for every call.
+        seed = seed_word(self._config.seed, DROPOUT, self._done, self._rank)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
 
     def _sync(self, last: bool) -> Any:
         wrapped = self._wrapped

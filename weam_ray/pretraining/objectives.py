@@ -139,8 +139,10 @@ class WordAligned(nn.Module):
         self._weight = config.anchor_weight
         self._replay = MaskedTokens(lm, Terms()) if config.replay_share else None
         if self._replay is None:
+            # The head isn't read, and DDP wants to know. Its matrix is the embeddings' own.
             for module in lm.transform_modules:
-                module.requires_grad_(False)  # the head isn't read, and DDP wants to know
+                module.requires_grad_(False)
+            lm.decoder.bias.requires_grad_(False)
 
     def forward(self, batch: Batch, scale: float, replay: bool = False) -> tuple[Tensor, Tensor]:
         """This share's part of the loss times `scale`, and WORD_ALIGNED_METRICS as a tensor [3]."""

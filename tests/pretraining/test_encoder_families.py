@@ -1,0 +1,168 @@
+"""Every model family, taken apart, says what it says whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+import transformers
+from small_corpus import TINY, Corpus, pair_set
+
+from weam_ray.errors import ConfigError, DataError
+from weam_ray.pretraining import (
+    BaseConfig,
+    PretrainingConfig,
+    encoder_and_head,
+    fetch_base,
+    load_model,
+    load_tokenizer,
+    pretrain,
+    train_base,
+)
+from weam_ray.pretraining.encoder import hidden_states, longest_row, new_model
+from weam_ray.pretraining.head import predict
+
+SHAPE = dict(
+    vocab_size=90,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=48,
+    max_position_embeddings=66,
+    pad_token_id=0,
+)
+
+
+class Tokens(list[int]):
+    """As much of a tokenizer as a new model asks for."""
+
+    pad_token_id, cls_token_id, sep_token_id = 0, 2, 3
+
+
+FAMILIES = ["bert", "roformer", "modernbert", "XLMRoberta", "Roberta", "Camembert"]
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request: pytest.FixtureRequest) -> Any:
+    torch.manual_seed(1)
+    if request.param in ("bert", "roformer", "modernbert"):
+        config = TINY.model_copy(update={"architecture": request.param})
+        return new_model(config, Tokens(range(90))).double().eval()
+    config = getattr(transformers, f"{request.param}Config")(**SHAPE, type_vocab_size=1)
+    return getattr(transformers, f"{request.param}ForMaskedLM")(config).double().eval()
+
+
+def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([9, 4, 7])
+    real = torch.arange(9) < lengths[:, None]
+    ids = torch.randint(5, 90, (3, 9), generator=generator).masked_fill(~real, 0)
+    segments = (torch.arange(9) >= 3).long().expand(3, -1)
+    return ids, real, segments
+
+
+def test_encoder_and_head_apart_give_the_models_own_logits(model: Any) -> None:
+    ids, real, segments = inputs()
+    whole = dict(input_ids=ids, attention_mask=real.long())
+    if getattr(model.config, "type_vocab_size", 1) > 1:
+        whole["token_type_ids"] = segments
+    with torch.no_grad():
+        logits = model(**whole).logits[real]
+        lm = encoder_and_head(model)
+        vectors = hidden_states(lm, ids, real, segments)[real]
+        apart = lm.decoder(lm.transform(vectors))
+        targets = ids[real]
+        _, nll = predict(lm, vectors, targets, torch.ones(len(targets), dtype=torch.float64))
+    torch.testing.assert_close(apart, logits, atol=1e-9, rtol=1e-7)
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    torch.testing.assert_close(nll, expected, atol=1e-9, rtol=1e-7)
+
+
+def test_a_gradient_of_the_head_is_autograds(model: Any) -> None:
+    lm = encoder_and_head(model)
+    torch.manual_seed(0)
+    vectors = torch.randn(40, 32, dtype=torch.float64, requires_grad=True)
+    targets, weights = torch.randint(90, (40,)), torch.rand(40, dtype=torch.float64)
+    wanted = [vectors, *(p for p in model.parameters() if p is lm.decoder.weight), lm.decoder.bias]
+    loss, _ = predict(lm, vectors, targets, weights)
+    logits = lm.decoder(lm.transform(vectors))
+    slow = torch.dot(torch.nn.functional.cross_entropy(logits, targets, reduction="none"), weights)
+    assert loss.item() == pytest.approx(slow.item(), abs=1e-9)
+    fast_gradients = torch.autograd.grad(3 * loss, wanted)
+    for one, other in zip(fast_gradients, torch.autograd.grad(3 * slow, wanted), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-7)
+
+
+def test_the_longest_row_is_one_the_model_can_read(model: Any) -> None:
+    lm = encoder_and_head(model)
+    longest = longest_row(lm)
+    ids = torch.full((1, longest), 7)
+    hidden_states(lm, ids, torch.ones_like(ids, dtype=torch.bool), torch.zeros_like(ids))
+    if model.config.model_type not in ("roformer", "modernbert"):  # they have no hard end
+        ids = torch.full((1, longest + 1), 7)
+        with pytest.raises((IndexError, RuntimeError)):
+            hidden_states(lm, ids, torch.ones_like(ids, dtype=torch.bool), torch.zeros_like(ids))
+
+
+def test_an_unknown_head_is_refused_with_the_families_known() -> None:
+    config = transformers.DistilBertConfig(vocab_size=90, dim=32, n_heads=2, n_layers=1)
+    with pytest.raises(ConfigError, match=r"DistilBertForMaskedLM .* Use a model of the BERT"):
+        encoder_and_head(transformers.DistilBertForMaskedLM(config))
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roformer", "modernbert"])
+def test_a_base_learns_and_opens_as_any_hugging_face_model(
+    architecture: str, tokenizer_dir: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    config = TINY.model_copy(
+        update={"architecture": architecture, "steps": 60, "learning_rate": 5e-3, "log_every": 10}
+    )
+    facts = train_base(tokenizer_dir, texts, config, tmp_path)
+    curve = pq.read_table(tmp_path / "curve.parquet").to_pylist()
+    losses = [row["value"] for row in curve if row["metric"] == "loss"]
+    assert losses[-1] < losses[0] - 0.3
+    assert facts["steps"] == 60
+    assert set(facts["epochs_by_set"]) == {"aa", "bb"}
+    model = transformers.AutoModel.from_pretrained(tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    out = model(**tokenizer(["badu kinu", "BADU"], padding=True, return_tensors="pt"))
+    assert out.last_hidden_state.shape[-1] == 32
+    assert not list(tmp_path.glob("*.bin"))
+
+
+def test_a_base_of_no_steps_is_the_random_encoder_of_its_seed(
+    base_dir: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    folders = [tmp_path / "same", tmp_path / "other"]
+    for folder, seed in zip(folders, (0, 1), strict=True):
+        train_base(tokenizer_dir, {}, TINY.model_copy(update={"seed": seed}), folder)
+    first, same, other = (
+        load_model(folder).state_dict()["bert.embeddings.word_embeddings.weight"]
+        for folder in (base_dir, *folders)
+    )
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_a_local_model_is_fetched_whole(base_dir: Path, tmp_path: Path) -> None:
+    facts = fetch_base(BaseConfig(model=str(base_dir)), tmp_path)
+    assert facts["longest_row"] == 64
+    for name, tensor in load_model(base_dir).state_dict().items():
+        assert torch.equal(tensor, load_model(tmp_path).state_dict()[name]), name
+    assert load_tokenizer(tmp_path)("badu").input_ids == load_tokenizer(base_dir)("badu").input_ids
+
+
+def test_a_missing_model_is_one_clear_message(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no tokenizer can be opened"):
+        fetch_base(BaseConfig(model=str(tmp_path / "nowhere")), tmp_path)
+
+
+def test_rows_longer_than_the_base_reads_are_refused(
+    base_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    config = PretrainingConfig(objective="tlm", steps=1, max_length=65)
+    with pytest.raises(ConfigError, match="max_length 65 is longer than the 64 tokens"):
+        pretrain(base_dir, [pair_set(corpus)], config, tmp_path)

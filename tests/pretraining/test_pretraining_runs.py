@@ -1,0 +1,270 @@
+"""Whole runs: the golden curve, resuming, several workers and sets, replay, what is written."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import torch.multiprocessing as mp
+import transformers
+from small_corpus import TINY, Corpus, make_corpus, pair_set
+
+from weam_ray.errors import ConfigError, DataError, WeamError
+from weam_ray.pretraining import (
+    Checkpoints,
+    DistributedContext,
+    PairSet,
+    PretrainingConfig,
+    VocabularyConfig,
+    load_model,
+    pretrain,
+    train_base,
+    train_vocabulary,
+)
+from weam_ray.pretraining.loop import learning_rate
+from weam_ray.progress import Progress
+
+CONFIG = PretrainingConfig(
+    objective="weam", steps=20, batch_size=16, max_length=48, learning_rate=3e-3, log_every=1
+)
+
+
+def curve(folder: Path, metric: str = "loss") -> list[float]:
+    table = pq.read_table(folder / "curve.parquet").to_pylist()
+    return [row["value"] for row in table if row["metric"] == metric]
+
+
+def run(base_dir: Path, sets: list[PairSet], out: Path, **changes: Any) -> dict[str, Any]:
+    out.mkdir(exist_ok=True)
+    extra = {name: changes.pop(name) for name in list(changes) if name in EXTRA}
+    return pretrain(base_dir, sets, CONFIG.model_copy(update=changes), out, **extra)
+
+
+EXTRA = {"report", "resources", "replay_texts", "distributed", "checkpoints"}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder).state_dict()
+
+
+def test_the_golden_curve(base_dir: Path, corpus: Corpus, tmp_path: Path) -> None:
+    """Twenty steps of WEAM. Tolerance 2e-3: sums in another order on another machine drift."""
+    run(base_dir, [pair_set(corpus)], tmp_path)
+    assert curve(tmp_path) == pytest.approx(GOLDEN, abs=2e-3)
+    both = zip(curve(tmp_path, "loss_mp"), curve(tmp_path, "loss_cp"), strict=True)
+    assert [mp + cp for mp, cp in both] == pytest.approx(curve(tmp_path), abs=1e-5)
+
+
+GOLDEN: list[float] = []
+
+
+def test_the_same_run_twice_is_the_same_to_the_bit(
+    base_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        torch.manual_seed(hash(name))  # the caller's generator is neither read nor moved
+        before = torch.random.get_rng_state()
+        run(base_dir, [pair_set(corpus)], tmp_path / name, dropout=0.2, steps=6)
+        assert torch.equal(torch.random.get_rng_state(), before)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    run(base_dir, [pair_set(corpus)], tmp_path / "three", dropout=0.2, steps=6, seed=1)
+    three = weights(tmp_path / "three")
+    assert not all(torch.equal(one[name], three[name]) for name in one)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_resumes_and_ends_where_an_undisturbed_one_does(
+    base_dir: Path, corpus: Corpus, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = dict(dropout=0.1, replay_share=0.25, replay_texts=texts)
+    run(base_dir, [pair_set(corpus)], tmp_path / "whole", **settings)
+
+    def die(progress: Progress) -> None:
+        if progress.done == 13:
+            raise Killed
+
+    checkpoints = Checkpoints(folder=tmp_path / "checkpoints", every=5)
+    with pytest.raises(Killed):
+        run(base_dir, [pair_set(corpus)], tmp_path / "killed", **settings,
+            report=die, checkpoints=checkpoints)  # fmt: skip
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["step-000000010.pt"]
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    seen: list[int] = []
+    run(base_dir, [pair_set(corpus)], tmp_path / "killed", **settings, checkpoints=checkpoints,
+        report=lambda progress: seen.append(progress.done))  # fmt: skip
+    assert seen[0] == 11
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
+
+
+def test_a_damaged_checkpoint_is_named(base_dir: Path, corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "step-000000010.pt").write_bytes(b"half a chec")
+    with pytest.raises(DataError, match=r"step-000000010\.pt: this checkpoint is damaged"):
+        run(base_dir, [pair_set(corpus)], tmp_path / "out",
+            checkpoints=Checkpoints(folder=tmp_path))  # fmt: skip
+
+
+def test_micro_batches_and_gradient_checkpointing_change_no_loss(
+    base_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    run(base_dir, [pair_set(corpus)], tmp_path / "whole", steps=8)
+    run(base_dir, [pair_set(corpus)], tmp_path / "parts", steps=8, micro_batch=5)
+    run(base_dir, [pair_set(corpus)], tmp_path / "again", steps=8, gradient_checkpointing=True)
+    assert curve(tmp_path / "parts") == pytest.approx(curve(tmp_path / "whole"), abs=1e-4)
+    assert curve(tmp_path / "again") == pytest.approx(curve(tmp_path / "whole"), abs=1e-4)
+
+
+OBJECTIVES = ("weam", "word-aligned")
+
+
+def _worker(rank: int, world: int, meet: str, base_dir: Path, out: Path) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{meet}", rank=rank, world_size=world
+    )
+    context = DistributedContext(rank=rank, world=world)
+    for objective in OBJECTIVES:
+        config = CONFIG.model_copy(update={"objective": objective, "micro_batch": 5})
+        pretrain(base_dir, [pair_set(make_corpus(200))], config, out / objective,
+                 distributed=context)  # fmt: skip
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_workers_see_the_losses_of_one(base_dir: Path, corpus: Corpus, tmp_path: Path) -> None:
+    """Tolerance 1e-3 over 20 steps: the same sums in another order, through Adam."""
+    for objective in OBJECTIVES:
+        (tmp_path / "two" / objective).mkdir(parents=True)
+    mp.spawn(_worker, (2, str(tmp_path / "meet"), base_dir, tmp_path / "two"), nprocs=2)
+    for objective in OBJECTIVES:
+        run(base_dir, [pair_set(corpus)], tmp_path / objective, objective=objective)
+        both = [curve(folder / objective) for folder in (tmp_path, tmp_path / "two")]
+        assert len(both[0]) == 20
+        assert both[1] == pytest.approx(both[0], abs=1e-3)
+
+
+def test_several_sets_are_mixed_and_their_epochs_recorded(
+    base_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    sets = [pair_set(corpus, "aa-bb/large"), pair_set(make_corpus(50, 1, prefix=1), "aa-bb/small")]
+    facts = run(base_dir, sets, tmp_path, steps=None, epochs=2.0)
+    assert facts["steps"] == 32  # 2 · 250 / 16, rounded up
+    assert facts["epochs_by_set"] == pytest.approx(
+        {"aa-bb/large": 2.05, "aa-bb/small": 2.05}, abs=0.05
+    )
+
+
+@pytest.mark.parametrize("objective", ["tlm", "weam", "word-aligned"])
+def test_replay_is_plain_mlm_and_keeps_the_budget_of_pairs(
+    objective: str, base_dir: Path, corpus: Corpus, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    facts = run(base_dir, [pair_set(corpus)], tmp_path, objective=objective, steps=None, epochs=1.0,
+                replay_share=0.5, replay_texts=texts)  # fmt: skip
+    assert facts["steps"] == 25  # 200 / 16 = 12.5 steps of pairs
+    assert facts["replay_steps"] == 12
+    assert facts["epochs_by_set"]["aa-bb"] == pytest.approx(1.04, abs=0.01)
+    assert len(curve(tmp_path, "loss_replay")) == 12
+    assert len(curve(tmp_path, "loss")) == 13
+
+
+def test_replay_without_text_is_refused(base_dir: Path, corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="replay_share is 0.5 and there is no text to replay"):
+        run(base_dir, [pair_set(corpus)], tmp_path, replay_share=0.5)
+
+
+def test_tlm_reads_the_other_sentence_and_mlm_does_not(tmp_path: Path) -> None:
+    """25 equally likely words, copied on the other side: MLM can't do better than ln 25 = 3.22
+    plus a little memory, TLM can; without their partners the pairs are as good as none."""
+    rng = random.Random(0)
+    words = [a + b for a in "bdfgk" for b in "aeiou"]
+    source = [" ".join(rng.choices(words, k=6)) for _ in range(1000)]
+    target = [line.upper() for line in source]
+    texts = {"aa": tmp_path / "aa.txt", "bb": tmp_path / "bb.txt"}
+    for path, lines in zip(texts.values(), (source, target), strict=True):
+        path.write_text("\n".join(lines))
+    (tmp_path / "vocabulary").mkdir()
+    train_vocabulary(texts, VocabularyConfig(size=200), tmp_path / "vocabulary")
+    base = TINY.model_copy(update={"architecture": "roformer"})
+    train_base(tmp_path / "vocabulary", {}, base, tmp_path / "base")
+    ids = pa.array(range(1000), pa.uint64())
+    pairs = pa.table({"pair_id": ids, "source": source, "target": target})
+    losses = {}
+    for objective in ("mlm", "tlm", "tlm-shuffled-pairs"):
+        run(tmp_path / "base", [PairSet(name="x", source="aa", target="bb", pairs=pairs)],
+            tmp_path / objective, objective=objective, steps=300, learning_rate=5e-3,
+            log_every=50, masking_rate=0.15)  # fmt: skip
+        losses[objective] = curve(tmp_path / objective)[-1]
+    assert losses["tlm"] < losses["mlm"] - 0.4
+    assert losses["tlm"] < losses["tlm-shuffled-pairs"] - 0.4
+    assert losses["mlm"] > 3.0
+
+
+def test_doubling_the_loss_doubles_it(base_dir: Path, corpus: Corpus, tmp_path: Path) -> None:
+    run(base_dir, [pair_set(corpus)], tmp_path / "once", objective="tlm", steps=1)
+    run(base_dir, [pair_set(corpus)], tmp_path / "twice", objective="tlm-doubled", steps=1)
+    assert curve(tmp_path / "twice") == pytest.approx([2 * curve(tmp_path / "once")[0]], abs=1e-5)
+
+
+def test_no_pretraining_hands_the_base_on(base_dir: Path, corpus: Corpus, tmp_path: Path) -> None:
+    facts = run(base_dir, [pair_set(corpus)], tmp_path, objective="none")
+    assert facts["steps"] == 0
+    base, out = weights(base_dir), weights(tmp_path)
+    assert all(torch.equal(base[name], out[name]) for name in base)
+
+
+def test_the_encoder_opens_keeps_its_dropout_and_carries_a_card(
+    base_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    facts = run(base_dir, [pair_set(corpus)], tmp_path, dropout=0.3, steps=2)
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    assert config.hidden_dropout_prob == TINY.dropout
+    assert (tmp_path / "model.safetensors").is_file()
+    transformers.AutoTokenizer.from_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text(encoding="utf8")
+    assert "- aa\n- bb" in card
+    assert f"| aligned_share | {facts['aligned_share']}" in card
+    assert '"objective": "weam"' in card
+    assert "yang2021weam" in card
+
+
+def test_a_loss_that_is_no_number_stops_the_run(
+    base_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    with pytest.raises(WeamError, match="the loss is nan at step"):
+        run(base_dir, [pair_set(corpus)], tmp_path, learning_rate=1e30, clip=None)
+
+
+def test_progress_names_what_mlflow_shows(base_dir: Path, corpus: Corpus, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    run(base_dir, [pair_set(corpus)], tmp_path, report=seen.append, log_every=8)
+    assert [(report.done, report.total) for report in seen] == [(8, 20), (16, 20), (20, 20)]
+    assert set(seen[0].metrics) == {
+        "loss", "loss_mp", "loss_cp", "aligned_share", "learning_rate", "tokens_per_second",
+        "wait_share",
+    }  # fmt: skip
+    assert 0.8 < seen[0].metrics["aligned_share"] <= 1.0
+
+
+def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
+    config = CONFIG.model_copy(update={"learning_rate": 1.0, "warmup_share": 0.2})
+    rates = [learning_rate(config, step, 10) for step in range(10)]
+    assert rates[:2] == pytest.approx([1 / 3, 2 / 3])
+    assert rates[2:] == pytest.approx([1 - n / 8 for n in range(8)])
+    flat = config.model_copy(update={"decay": "constant"})
+    assert [learning_rate(flat, step, 10) for step in range(2, 10)] == [1.0] * 8
+
+
+def test_bf16_autocast_stays_near_fp32(base_dir: Path, corpus: Corpus, tmp_path: Path) -> None:
+    run(base_dir, [pair_set(corpus)], tmp_path / "fp32")
+    run(base_dir, [pair_set(corpus)], tmp_path / "bf16", precision="bf16")
+    assert curve(tmp_path / "bf16") == pytest.approx(curve(tmp_path / "fp32"), abs=0.05)
+    assert curve(tmp_path / "bf16") != curve(tmp_path / "fp32")
