@@ -24,6 +24,7 @@ from weam_ray.transfer.tokenised import TokenisedItems, tokenise_items
 
 if TYPE_CHECKING:
     from weam_ray.transfer.fine_tuning import fine_tune
+    from weam_ray.transfer.sanity import sanity_rows
 
 __all__ = [
     "ITEMS_SCHEMA",
@@ -44,11 +45,12 @@ __all__ = [
     "item_files",
     "items_facts",
     "load_items",
+    "sanity_rows",
     "scores_from_predictions",
     "tokenise_items",
 ]
 
-_LATER = {"fine_tune": "fine_tuning"}
+_LATER = {"fine_tune": "fine_tuning", "sanity_rows": "sanity"}
 
 
 def __getattr__(name: str) -> Any:

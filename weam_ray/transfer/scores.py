@@ -41,6 +41,9 @@ SCORES_SCHEMA = pa.schema(
 ENCODER = "encoder"
 """``system`` of rows that a fine-tuned encoder made."""
 
+NO_SELECTION = "none"
+"""``selection`` of rows that no moment of a training run was chosen for."""
+
 _GROUP = ["task", "split", "selection", "language"]
 
 

@@ -94,8 +94,8 @@ class TokenisedItems:
         rows = table.select(["item", "split", "language", "label"]).replace_schema_metadata(None)
         return cls(
             rows=rows,
-            ids=ids,
-            types=types,
+            ids=ids.astype(np.int32, copy=False),
+            types=None if types is None else types.astype(np.uint8, copy=False),
             offsets=offsets,
             pad=int(metadata[_PAD]),
             truncated=int(metadata[b"weam.truncated"]),
