@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -62,13 +68,16 @@ class Launched:
     ) -> subprocess.CompletedProcess[str]:
         """``ray exec``, in the folder that the code was copied to."""
         inner = f"cd ~/weam_ray && export PYTHONPATH=$PWD && {command}"
-        quoted = inner.replace("'", "'\"'\"'")
-        return self._ray("exec", f"'{quoted}'", timeout=timeout, check=check)
+        return self._ray("exec", shlex.quote(inner), timeout=timeout, check=check)
 
     def submit(self, script: str, *, timeout: float = 120) -> str:
         """``ray submit`` of a Python program; returns what it printed."""
         self.lan.laptop.inside("program.py").write_text(script)
         return self._ray("submit", "~/program.py", timeout=timeout).stdout
+
+    def fetch(self, remote: str, local: str) -> None:
+        """``ray rsync-down`` of a file of the head into the laptop's home."""
+        self._ray("rsync-down", f"{remote} ~/{local}", timeout=60)
 
     def down(self) -> str:
         """``ray down``; returns what it printed."""
@@ -86,6 +95,46 @@ class Launched:
     def nodes_script(self) -> str:
         """A program that waits for a CPU of every node and prints where tasks ran, as JSON."""
         return _WHERE.format(nodes=len(self.lan.nodes), shared=SHARED)
+
+
+def tiny_study(storage: str, **settings: str) -> str:
+    """Options that make ``sweeps/demo.yaml`` six cells of a few steps: seconds, and no sense."""
+    values = {
+        "storage": storage,
+        "base.steps": "20",
+        "pretraining.steps": "10",
+        "transfer.steps": "10",
+        "grid.size": "[250]",
+        "grid.seed": "[0, 1]",
+        "extra": "[]",
+        **{key.replace("__", "."): value for key, value in settings.items()},
+    }
+    return " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in values.items())
+
+
+@contextmanager
+def hosts_at_work(store: Path) -> Iterator[dict[str, set[str]]]:
+    """Which hosts were seen to make artifacts of a stage: a draft is named after its maker.
+
+    Args:
+        store: the store's root, as the machine outside sees it.
+    """
+    seen: dict[str, set[str]] = defaultdict(set)
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.05):
+            for draft in (store / "tmp").glob("*.*.*"):
+                stage, _, _ = draft.name.partition("-")
+                seen[stage].add(draft.name.split(".")[1])
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        watcher.join()
 
 
 _WHERE = """

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from hosts import HOME, Lan
-from launched import Launched, for_hosts
+from hosts import HOME, SHARED, Lan
+from launched import Launched, for_hosts, hosts_at_work, tiny_study
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -58,6 +58,23 @@ def test_who_has_no_token_is_refused(cluster: Launched) -> None:
     for refused in (wrong, none):
         assert refused.returncode != 0
         assert "Active" not in refused.stdout
+
+
+def test_a_study_runs_on_both_hosts_and_its_report_comes_back(
+    cluster: Launched,
+) -> None:
+    storage = cluster.lan.folder / "shared" / "storage"
+    sweep = f"RAY_ADDRESS=auto weam-ray sweep sweeps/demo.yaml {tiny_study(f'{SHARED}/storage')}"
+    with timed("a tiny study"), hosts_at_work(storage / "store") as seen:
+        said = cluster.run_on_head(sweep, timeout=300).stdout
+    assert "6 of 6 cells done" in said
+    print(f"\nstages seen per host: {dict(seen)}")
+    assert seen["transfer"] == {"node1", "node2"}
+    report = f"{SHARED}/storage/studies/demo/report.html"
+    cluster.fetch(report, "report.html")
+    page = cluster.lan.laptop.inside("report.html").read_text()
+    assert page == (storage / "studies/demo/report.html").read_text()
+    assert "demonstration" in page.lower()
 
 
 def test_a_third_host_finds_only_the_ports_that_the_file_names(cluster: Launched) -> None:
