@@ -26,6 +26,9 @@ from weam_ray.on_ray.jobs import Job
 from weam_ray.progress import Progress
 
 _SECONDS_BETWEEN_REPORTS = 0.5
+_WAITS_ON_THE_HEAD = {"node:__internal_head__": 0.001}
+"""For the process of a distributed job: its workers are Ray Train's to place, it only waits, and
+Tune takes no request for nothing at all."""
 
 
 class Watcher(Protocol):
@@ -131,8 +134,7 @@ def run_jobs(
             tune.with_parameters(
                 _run_job, jobs=by_name, root=store.root, logs=logs.absolute(), device=device
             ),
-            # The workers of a distributed job are Ray Train's to place; its own process waits.
-            {"cpu": threads, "gpu": gpus} if workers == 1 else {"cpu": 0},
+            {"cpu": threads, "gpu": gpus} if workers == 1 else _WAITS_ON_THE_HEAD,
         )
         with tempfile.TemporaryDirectory(prefix="weam_ray-tune-") as scratch:
             tuner = tune.Tuner(

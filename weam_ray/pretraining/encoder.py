@@ -176,6 +176,7 @@ def load_model(
             )
         for name, rate in own.items():
             setattr(model.config, name, rate)
+        _freeze_sinusoids(model)
         return model
     except (OSError, ValueError) as error:
         raise DataError(
@@ -183,6 +184,14 @@ def load_model(
             place=str(folder),
             cure="Give a save_pretrained folder or a hub name; go online once to fetch it.",
         ) from error
+
+
+def _freeze_sinusoids(model: Any) -> None:
+    # RoFormer's table of sines is a frozen parameter when it is made and a trainable one when it
+    # is loaded; it never gets a gradient, which DDP refuses.
+    for module in model.modules():
+        if type(module).__name__.endswith("SinusoidalPositionalEmbedding"):
+            module.weight.requires_grad_(False)
 
 
 @contextmanager

@@ -1,0 +1,199 @@
+"""On the cluster's head: run a sweep apart from the connection that asked for it, and follow it.
+
+``python -m weam_ray.on_ray.on_head STUDY --set storage=FOLDER …`` starts the sweep as a process of
+its own, or finds the one that runs already, and prints what it says until it ends. Whoever is cut
+off says the same command again. :mod:`weam_ray.on_ray.submit` calls it from a laptop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from weam_ray.errors import ResourceError, WeamError
+from weam_ray.study.config import ResourcesConfig, StudyConfig
+from weam_ray.study.reading import read_study
+
+SAID = "weam_ray> "
+"""Begins a line that is meant for a person; a launcher's own lines lack it."""
+ENDED = "weam_ray= "
+"""Begins the last line: the exit status."""
+_SECONDS_BETWEEN_LOOKS = 0.3
+
+
+@dataclass(frozen=True)
+class Running:
+    """A sweep as a process of its own: its folder holds what it says, a lock and its end."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, study: StudyConfig) -> Running:
+        """The place of a study's sweep; it need not exist."""
+        return cls(study.folder.absolute() / "submitted")
+
+    @property
+    def log(self) -> Path:
+        """What the sweep printed."""
+        return self.folder / "output.log"
+
+    @property
+    def status(self) -> Path:
+        """The exit status, once there is one."""
+        return self.folder / "status"
+
+    def start(self, command: Sequence[str]) -> bool:
+        """Start the sweep unless it runs; True when it was started now.
+
+        The lock is the child's as long as it lives, whatever becomes of this process.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._lock() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            self.status.unlink(missing_ok=True)
+            with open(self.log, "wb") as log:
+                subprocess.Popen(
+                    ["bash", "-c", '"$@"; echo $? >"$STATUS.new"; mv "$STATUS.new" "$STATUS"', "-"]
+                    + list(command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    pass_fds=[lock.fileno()],
+                    env={**os.environ, "STATUS": str(self.status), "PYTHONUNBUFFERED": "1"},
+                )
+        return True
+
+    def follow(self) -> Iterator[str]:
+        """What the sweep said and says, line by line, until it ends."""
+        with open(self.log, encoding="utf8", errors="replace") as log:
+            while True:
+                ended = not self.runs()  # asked first: what came before the end is still read
+                yield from log
+                if ended:
+                    return
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+    def runs(self) -> bool:
+        """Whether its process lives."""
+        with self._lock() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def exit_status(self) -> int:
+        """How it ended.
+
+        Raises:
+            ResourceError: it was killed before it could say.
+        """
+        try:
+            return int(self.status.read_text(encoding="utf8"))
+        except FileNotFoundError:
+            raise ResourceError(
+                "the sweep's process was killed",
+                place=str(self.log),
+                cure="Run the same command again: it goes on from what is done.",
+            ) from None
+
+    def _lock(self) -> IO[str]:
+        return open(self.folder / "lock", "a", encoding="utf8")
+
+
+def lacking(resources: ResourcesConfig, there: Mapping[str, float]) -> dict[str, float]:
+    """What the study's largest job asks for and no cluster of this size has."""
+    wanted = {
+        "CPU": float(max(resources.base_threads, resources.cell_threads)),
+        "GPU": float(resources.cell_gpus),
+    }
+    return {kind: amount for kind, amount in wanted.items() if amount > there.get(kind, 0.0)}
+
+
+def wait_for_room(resources: ResourcesConfig, minutes: float) -> None:
+    """Ask the autoscaler for a first machine that fits, where all machines start from zero.
+
+    Raises:
+        ResourceError: none came.
+    """
+    import ray
+    from ray.autoscaler.sdk import request_resources
+
+    if not (missing := lacking(resources, ray.cluster_resources())):
+        return
+    wish = ", ".join(f"{amount:g} {kind}" for kind, amount in missing.items())
+    _say(f"waiting for a machine with {wish}")
+    request_resources(bundles=[missing])
+    deadline = time.monotonic() + 60 * minutes
+    try:
+        while missing := lacking(resources, ray.cluster_resources()):
+            if time.monotonic() > deadline:
+                raise ResourceError(
+                    f"no machine with {wish} joined the cluster in {minutes:g} minutes",
+                    cure="Look at the autoscaler's log (ray exec FILE 'tail -n 50"
+                    " /tmp/ray/session_latest/logs/monitor.log'), or lower resources in the study.",
+                )
+            time.sleep(2)
+    finally:
+        request_resources(bundles=[])
+
+
+def _check_cluster(study: StudyConfig, minutes: float) -> None:
+    from weam_ray.on_ray.cluster import ray_runtime
+    from weam_ray.on_ray.shared_folder import prove_shared
+
+    with ray_runtime():
+        wait_for_room(study.resources, minutes)
+        machines = prove_shared(study.storage.absolute())
+    _say(f"{len(machines)} machines share {study.storage}: {', '.join(machines)}")
+
+
+def _say(line: str) -> None:
+    print(SAID + line, flush=True)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    study = read_study(arguments.study, arguments.settings)
+    running = Running.of(study)
+    if not (running.folder.exists() and running.runs()):
+        _check_cluster(study, arguments.minutes)
+    settings = [part for setting in arguments.settings for part in ("--set", setting)]
+    command = [sys.executable, "-m", "weam_ray.sweep", str(arguments.study.absolute()), *settings]
+    if not running.start(command):
+        _say("this study runs already; following it")
+    for line in running.follow():
+        _say(line.rstrip("\n"))
+    return running.exit_status()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run or follow a study on this cluster; returns the sweep's exit status."""
+    parser = argparse.ArgumentParser(prog="python -m weam_ray.on_ray.on_head")
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--minutes", type=float, default=20, help="to wait for a first worker")
+    os.environ.setdefault("RAY_ADDRESS", "auto")
+    try:
+        status = _run(parser.parse_args(arguments))
+    except WeamError as error:
+        _say(str(error))
+        status = 2
+    print(ENDED + json.dumps({"status": status}), flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""One command from a laptop to a study on a cluster: ``weam-ray submit CLUSTER STUDY``.
+
+``ray up``, the sweep on the head, its lines as they come, the report back, and ``ray down`` if you
+say so. The sweep doesn't depend on the laptop: after a lost connection, or Ctrl-C, the same command
+follows it again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from weam_ray.errors import ConfigError, ResourceError
+from weam_ray.on_ray.on_head import ENDED, SAID
+from weam_ray.study.reading import read_study
+
+FETCHED = ("report.html", "results.csv", "results.parquet")
+INTERRUPTED = 130
+_TAIL = 25  # lines of a failed command that are shown
+_CODE = "~/weam_ray"
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\r")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """A cluster file, and Ray's own commands on it."""
+
+    path: Path
+    name: str
+    storage: str
+    """The shared folder's path on the cluster's machines."""
+    log: Path = field(repr=False)
+    """Where everything that Ray's commands print goes."""
+
+    @classmethod
+    def read(cls, path: Path, folder: Path) -> Cluster:
+        """Read a cluster file.
+
+        Args:
+            folder: what is kept of clusters on this machine: logs, reports.
+
+        Raises:
+            ConfigError: it is no cluster file, names no storage, or copies files that are not here.
+        """
+        config = _load(path)
+        storage = (config.get("metadata") or {}).get("storage")
+        if not isinstance(storage, str) or not storage.startswith("/"):
+            raise ConfigError(
+                f"metadata.storage is {storage!r}, not the path of a folder",
+                place=str(path),
+                cure="Name the folder that all machines of the cluster share: storage: /mnt/…",
+            )
+        for here in (config.get("file_mounts") or {}).values():
+            if not Path(here).expanduser().exists() and here != TOKEN_MOUNT:
+                raise ConfigError(
+                    f"file_mounts copies {here}, which is not here",
+                    place=str(path),
+                    cure="Run the command from the repository's root.",
+                )
+        name = str(config["cluster_name"])
+        return cls(path=path, name=name, storage=storage, log=folder / name / "ray.log")
+
+    def ray(self, verb: str, *arguments: str) -> str:
+        """Run ``ray VERB FILE …`` to its end; returns what it printed.
+
+        Raises:
+            ResourceError: it failed; its last lines are in the message.
+        """
+        lines = list(self.stream(verb, *arguments))
+        status = int(lines.pop())
+        if status:
+            raise ResourceError(
+                "\n".join([f"ray {verb} failed:", *lines[-_TAIL:]]),
+                place=str(self.path),
+                cure=f"All of it is in {self.log}.",
+            )
+        return "\n".join(lines)
+
+    def stream(self, verb: str, *arguments: str) -> Iterator[str]:
+        """The lines that ``ray VERB FILE …`` prints, as they come, and last its exit status."""
+        options = ["-y"] if verb in ("up", "down") else []
+        command = [str(Path(sys.executable).with_name("ray")), verb, *options, str(self.path)]
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.log, "a", encoding="utf8") as log:
+            print(f"$ {shlex.join([*command[1:], *arguments])}", file=log)
+            process = subprocess.Popen(
+                [*command, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                umask=0o077,
+                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"},
+            )
+            assert process.stdout is not None
+            with process, process.stdout:
+                try:
+                    for raw in process.stdout:
+                        line = _TERMINAL_CODES.sub("", raw).rstrip("\n")
+                        print(line, file=log, flush=True)
+                        yield line
+                except BaseException:
+                    process.terminate()
+                    raise
+            yield str(process.returncode)
+
+    def on_head(self, command: str) -> list[str]:
+        """The argument of ``ray exec`` for a command in the folder of the copied code."""
+        return [f"cd {_CODE} && {command}"]
+
+    def answers(self) -> bool:
+        """Whether the cluster is up."""
+        *_, status = self.stream("exec", *self.on_head("ray status"))
+        return status == "0"
+
+
+TOKEN_MOUNT = "~/.ray/auth_token"
+
+
+def submit(
+    cluster_file: Path,
+    study_file: Path,
+    settings: Sequence[str] = (),
+    *,
+    say: Say = print,
+    take_down: Callable[[], bool] = lambda: False,
+    folder: Path = Path("storage/clusters"),
+) -> int:
+    """Bring a cluster up if it is not, run a study on it, and fetch the report.
+
+    Args:
+        settings: ``key.path=value`` overrides of the study file.
+        say: is given each line for a person.
+        take_down: asked at the end whether to run ``ray down``.
+        folder: reports and logs go to ``folder/CLUSTER/STUDY``.
+
+    Returns:
+        The sweep's exit status, or 130 after Ctrl-C, which leaves the sweep running.
+
+    Raises:
+        WeamError: a file is wrong, or the cluster can't be brought up or reached.
+    """
+    cluster = Cluster.read(cluster_file, folder)
+    settings = [*settings, f"storage={cluster.storage}"]
+    study = read_study(study_file, settings)
+    make_token()
+    _bring_up(cluster, say)
+    # Beside the studies that `ray up` copied; on the head alone, which is where it is read.
+    remote = f"{_CODE}/sweeps/{study_file.name}"
+    cluster.ray("rsync-up", str(study_file), remote)
+    try:
+        status = _follow(cluster, remote, settings, say)
+    except KeyboardInterrupt:
+        say("no longer following; the sweep goes on, and the same command follows it again")
+        return INTERRUPTED
+    if status in (0, 1):
+        _fetch(cluster, str(study.folder), folder / cluster.name / study.name, say)
+    if take_down():
+        cluster.ray("down")
+        say("the cluster is down; what was computed is in its shared folder")
+    else:
+        say(f"the cluster is still up: ray down {cluster.path}")
+    return status
+
+
+def make_token() -> Path:
+    """The secret that all machines of your clusters share; made on first use, for your eyes only."""
+    path = Path(TOKEN_MOUNT).expanduser()
+    if not path.exists():
+        ray = str(Path(sys.executable).with_name("ray"))
+        subprocess.run(
+            [ray, "get-auth-token", "--generate"],
+            check=True,
+            stdout=subprocess.DEVNULL,  # it prints the token
+            stderr=subprocess.DEVNULL,
+            umask=0o077,
+        )
+    path.chmod(0o600)
+    return path
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            "no such file", place=str(path), cure="Name a cluster file: cluster/cluster.yaml"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not YAML: {error}", place=str(path)) from None
+    if not isinstance(config, dict) or "provider" not in config or "cluster_name" not in config:
+        raise ConfigError(
+            "this is not a cluster file of `ray up`",
+            place=str(path),
+            cure="kuberay.yaml is for kubectl, slurm.sh for sbatch.",
+        )
+    return config
+
+
+def _bring_up(cluster: Cluster, say: Say) -> None:
+    started = time.monotonic()
+    if cluster.answers():
+        # Left as it is: a sweep may run there with the code that was copied for it.
+        say(f"cluster {cluster.name} is up")
+        return
+    say(f"bringing up cluster {cluster.name} (all that Ray says: {cluster.log})")
+    cluster.ray("up")
+    say(f"cluster {cluster.name} is up after {time.monotonic() - started:.0f} s")
+
+
+def _follow(cluster: Cluster, study: str, settings: Sequence[str], say: Say) -> int:
+    options = shlex.join(part for setting in settings for part in ("--set", setting))
+    command = f"python -m weam_ray.on_ray.on_head {study} {options}"
+    last: list[str] = []
+    for line in cluster.stream("exec", *cluster.on_head(command)):
+        if line.startswith(SAID):
+            say(line.removeprefix(SAID))
+        elif line.startswith(ENDED):
+            status: int = json.loads(line.removeprefix(ENDED))["status"]
+            return status
+        else:
+            last = [*last, line][-_TAIL:]
+    raise ResourceError(
+        "\n".join(["the connection to the head ended before the sweep did:", *last]),
+        place=str(cluster.path),
+        cure="The sweep doesn't depend on it; run the same command again to follow it.",
+    )
+
+
+def _fetch(cluster: Cluster, remote: str, folder: Path, say: Say) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FETCHED:
+        cluster.ray("rsync-down", f"{remote}/{name}", str(folder / name))
+    say(f"report: {folder / FETCHED[0]}")
