@@ -69,6 +69,8 @@ def _gain(source: ReportInput, analysis: Analysis) -> str:
         return f"Whether {line} gains over no pre-training can't be said: {reason}."
     where = f"At {wording.count(one.question.a.size)} sentence pairs"
     over = _over(source, one)
+    if one.identical:
+        return f"{where}, {line} and no pre-training answer every item alike {over}."
     if not one.claimable:
         return (
             f"{where}, {line} stands {effect_text(one)} from no pre-training {over}, but with one "
@@ -91,7 +93,7 @@ def _over(source: ReportInput, one: Comparison) -> str:
 
 def _could_have_seen(one: Comparison) -> str:
     seen = wording.percent(one.detectable)
-    return f"{effect_text(one)}. Of {seen} points it would have been found (80 % probability)."
+    return f"{effect_text(one)}. One of {seen} would be found (80 % probability)."
 
 
 def _main(analysis: Analysis) -> str:
@@ -111,7 +113,7 @@ def _growth(analysis: Analysis) -> str:
     if not one.found:
         return (
             f"No slope is detectable: {effect_text(one, 2)} a doubling of the text; "
-            f"one of {wording.percent(one.detectable, 2)} would have been found (80 % probability). "
+            f"one of {wording.percent(one.detectable, 2)} would be found (80 % probability). "
             + needed_text(slope)
         )
     assert one.effect is not None
@@ -153,6 +155,8 @@ def _rivals(analysis: Analysis) -> str:
         rival = one.question.name.split(" against ", 1)[1]
         if not one.claimable:
             parts.append(f"against {rival} one seed can claim nothing")
+        elif one.identical:
+            parts.append(f"it answers every item as {rival} does")
         elif one.found:
             word = "better" if one.effect.value > 0 else "worse"
             parts.append(f"it is {word} than {rival} by {effect_text(one)}")

@@ -74,6 +74,11 @@ class Comparison:
         return self.spread is not None and self.spread.seeds >= FEWEST_SEEDS
 
     @property
+    def identical(self) -> bool:
+        """Both arms answered every item alike."""
+        return self.spread is not None and self.spread.constant and self.spread.mean == 0
+
+    @property
     def found(self) -> bool:
         """A difference that holds after Holm's correction."""
         return self.claimable and self.p_holm is not None and self.p_holm < 1 - LEVEL

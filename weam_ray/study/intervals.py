@@ -86,6 +86,11 @@ class Crossed:
         return self.seed_variance / self.seeds
 
     @property
+    def constant(self) -> bool:
+        """Whether every seed and item has the same value."""
+        return not (self.seed_variance or self.item_variance or self.residual)
+
+    @property
     def seed_sd(self) -> float:
         """Standard deviation between seeds, the noise of finite items taken off."""
         return float(np.sqrt(max(self.seed_variance - self.residual / self.items, 0.0)))
@@ -213,9 +218,9 @@ def moderate(family: Sequence[Crossed], overlap: NDArray[np.floating]) -> list[C
             differences share one cell, 1 on the diagonal. Members that share noise hold fewer
             degrees of freedom than they seem to; ``df * K^2 / sum(overlap^2)`` is what they hold.
 
-    Members with one seed, or families of one, come back as they are.
+    Members with one seed or without any spread, and families of one, come back as they are.
     """
-    able = [k for k, member in enumerate(family) if member.df > 0]
+    able = [k for k, one in enumerate(family) if one.df > 0 and not one.constant]
     if len(able) < 2:
         return list(family)
     variance = np.array([max(family[k].seed_variance, _SMALLEST) for k in able])

@@ -276,7 +276,10 @@ def pool(slopes: Sequence[float], variances: Sequence[float]) -> Pooled | None:
 
     if len(slopes) < 3 or min(variances) <= 0:
         return None
-    found = combine_effects(np.array(slopes), np.array(variances), method_re="iterated")
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # slopes exactly alike: its i2 divides by 0
+        found = combine_effects(np.array(slopes), np.array(variances), method_re="iterated")
     tau2 = max(float(found.tau2), 0.0)
     mean = float(found.mean_effect_re)
     # Hartung-Knapp, but never narrower than without: three alike slopes prove little.

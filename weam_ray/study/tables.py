@@ -73,7 +73,7 @@ def verdict(one: Comparison) -> str:
         return "one seed: can't be said"
     if one.found:
         return "better" if one.effect.value > 0 else "worse"
-    if one.spread.seed_part + one.spread.item_part == 0:
+    if one.identical:
         return "identical on every item"
     return f"no difference detectable; {wording.percent(one.detectable)} points would have been"
 

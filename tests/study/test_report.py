@@ -1,0 +1,293 @@
+"""The page: it opens with what matters, shows no nonsense, and says what can't be said."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from simulated import Answers, World, planted, simulate
+
+from weam_ray.study.analysis import analyse
+from weam_ray.study.answer import answer
+from weam_ray.study.report import write_report
+from weam_ray.study.report_input import (
+    AlignerFacts,
+    CorpusFacts,
+    FailedCell,
+    Gate,
+    Hole,
+    Provenance,
+    ReportInput,
+    RetrievalFacts,
+)
+from weam_ray.study.results import Results
+
+SANITY = pd.DataFrame(
+    [
+        {
+            "task": "nli",
+            "language": language,
+            "split": "test",
+            "selection": "",
+            "system": system,
+            "metric": "accuracy",
+            "value": value,
+            "n": 60,
+            "share_0": 1.0,
+            "share_1": 0.0,
+            "share_2": 0.0,
+        }
+        for language in ("en", "qaa", "qab")
+        for system, value in (("majority", 0.33), ("word-overlap", 0.42))
+    ]
+)
+
+
+def source(answers: Answers | None = None, **more: object) -> ReportInput:
+    """A study with every kind of fact."""
+    answers = answers or simulate(World(items=60, gain=planted(0.05), random_row=True))
+    facts: dict[str, object] = {
+        "title": "A study",
+        "results": answers.results(),
+        "sanity": SANITY,
+        "gates": (Gate(name="The base beats chance", passed=True, detail="60 against 33"),),
+        "corpora": (
+            CorpusFacts(
+                domain="medical",
+                pair="en-qaa",
+                read=100,
+                kept=80,
+                dropped={"duplicate": 15, "too_long": 5},
+            ),
+        ),
+        "aligners": (AlignerFacts(domain="medical", pair="en-qaa", size=80, aer=0.08),),
+        "retrieval": (RetrievalFacts(method="weam", language="qaa", accuracy=0.5, n=40),),
+        "holes": (Hole(factors="law en-qab", reason="no such corpus"),),
+        "failures": (FailedCell(factors="cell 7", error="loss is not finite", log="logs/7.log"),),
+        "provenance": Provenance(command="weam-ray sweep", packages={"torch": "2.13"}),
+    }
+    facts.update(more)
+    return ReportInput(**facts)  # type: ignore[arg-type]
+
+
+class Page(HTMLParser):
+    """What a reader sees, in order, and what the page points at."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.html = path.read_text(encoding="utf8")
+        self.words: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self._open: list[str] = []
+        self.feed(self.html)
+        self.text = " ".join(self.words)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("style", "title", "desc"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._open and self._open[-1] == tag:
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and not self._open:
+            self.words.append(" ".join(data.split()))
+
+
+def page(tmp_path: Path, given: ReportInput) -> Page:
+    return Page(write_report(given, tmp_path / "report.html"))
+
+
+def test_a_demonstration_says_so_in_its_first_line(tmp_path: Path):
+    assert page(tmp_path, source(demonstration=True)).words[0] == "Demonstration, not evidence."
+
+
+def test_a_base_that_fails_its_gates_makes_no_claim(tmp_path: Path):
+    gate = Gate(name="The base beats the random encoder", passed=False, detail="33.5 against 39.6")
+    found = page(tmp_path, source(gates=(gate,)))
+    assert found.words[0].startswith("The base fails the gates and no claim is made.")
+    assert "33.5 against 39.6" in found.text
+    assert 'class="chart"' not in found.html and "gains +" not in found.text
+    assert "Accuracy per language" in found.text and "word overlap only" in found.text
+
+
+def test_a_gate_that_was_not_checked_blocks_nothing(tmp_path: Path):
+    found = page(tmp_path, source(gates=(Gate(name="TLM reads the other side", passed=None),)))
+    assert "not checked" in found.text and 'class="chart"' in found.html
+
+
+def test_the_answer_comes_before_any_chart_and_has_three_sentences(tmp_path: Path):
+    given = source()
+    said = answer(given, analyse(given))
+    assert len(said.sentences) == 3
+    found = page(tmp_path, given)
+    assert found.html.index(said.sentences[0][:30]) < found.html.index("<svg")
+    assert found.words[0] == "A study"
+
+
+def test_a_gain_and_its_slope_are_named_with_intervals():
+    given = source(simulate(World(items=600, seeds=5, gain=planted(0.03))))
+    first, second, third = answer(given, analyse(given)).sentences
+    assert re.search(r"WEAM gains \+\d+\.\d points \(95 % interval", first)
+    assert "rises by" in second and "For +2 points" in second
+    assert "no difference from TLM is detectable" in third and "better than WEAM, shuffled" in third
+
+
+def test_no_effect_is_said_with_what_could_have_been_seen():
+    given = source(simulate(World(items=300, seeds=4)))
+    first, second, _ = answer(given, analyse(given)).sentences
+    assert "no difference between WEAM and no pre-training is detectable" in first
+    assert "would be found (80 % probability)" in first
+    assert "No slope is detectable" in second and "the data can't say" in second
+
+
+DEGENERATE = {
+    "one seed": World(items=60, seeds=1),
+    "one size": World(items=60, sizes=(1000,)),
+    "one pair and language": World(items=60, pairs=("en-qaa",), languages=("qaa",)),
+    "one method": World(items=60, methods=("weam",)),
+    "one item": World(items=1),
+    "no bitext": World(items=60, methods=()),
+    "one of each": World(items=5, seeds=1, sizes=(1000,), pairs=("en-qaa",), methods=("tlm",)),
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_small_studies_are_reported_without_nonsense(name: str, tmp_path: Path):
+    found = page(tmp_path, source(simulate(DEGENERATE[name])))
+    assert not re.search(r"\b(nan|inf|none,|None|NaT)\b", found.text, re.IGNORECASE & 0)
+    assert "nan" not in found.text.lower().split()
+
+
+def test_no_finished_cell_is_a_page_too(tmp_path: Path):
+    empty = source(results=Results.read([], tmp_path), sanity=pd.DataFrame())
+    assert "nothing can be said yet" in page(tmp_path, empty).text
+
+
+def test_missing_cells_and_missing_baseline_are_said(tmp_path: Path):
+    answers = simulate(World(items=60))
+    kept = [row for row in answers.rows if row["method"] != "none"]
+    found = page(
+        tmp_path,
+        source(
+            Answers(rows=kept, gold=answers.gold, predicted=answers.predicted, world=answers.world)
+        ),
+    )
+    assert "can't be said" in found.text and "WEAM against TLM" in found.text
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_identical_predictions_are_reported(right: bool, tmp_path: Path):
+    answers = simulate(World(items=60))
+    labels = answers.gold if right else (answers.gold + 1) % 3
+    for key in answers.predicted:
+        answers.predicted[key] = labels
+    found = page(tmp_path, source(answers))
+    assert "identical on every item" in found.text
+    assert "nan" not in found.text.lower().split()
+
+
+def test_rows_without_predictions_still_make_a_page(tmp_path: Path):
+    results = simulate(World(items=60)).results()
+    found = page(tmp_path, source(results=Results(rows=results.rows)))
+    assert "no predictions file" in found.text
+
+
+def test_the_page_asks_the_network_for_nothing(tmp_path: Path):
+    found = page(tmp_path, source())
+    for tag, attributes in found.tags:
+        assert tag not in ("script", "img", "iframe", "object", "embed"), tag
+        for name in ("src", "href", "data", "action"):
+            value = attributes.get(name) or "#"
+            assert value.startswith(("#", "data:")), (tag, value)
+    assert "url(" not in found.html and "@import" not in found.html
+
+
+def test_names_from_outside_are_escaped(tmp_path: Path):
+    evil = "<script>alert(1)</script>"
+    found = page(
+        tmp_path,
+        source(
+            title=evil,
+            language_names={"qaa": evil},
+            failures=(FailedCell(factors=evil, error=evil),),
+        ),
+    )
+    assert "<script>" not in found.html and evil in found.text
+
+
+def test_every_chart_has_a_name_and_a_description_and_ids_are_unique(tmp_path: Path):
+    found = page(tmp_path, source())
+    ids = [str(attributes["id"]) for _, attributes in found.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    charts = [attributes for tag, attributes in found.tags if tag == "svg"]
+    assert charts
+    for chart in charts:
+        if chart.get("aria-hidden") == "true":
+            continue
+        assert chart["role"] == "img"
+        assert all(name in ids for name in str(chart["aria-labelledby"]).split())
+
+
+def test_what_was_dropped_failed_and_could_not_run_is_on_the_page(tmp_path: Path):
+    text = page(tmp_path, source(planned_cells=99)).text
+    for words in ("duplicate", "too long", "logs/7.log", "no such corpus", "of 99 cells", "2.13"):
+        assert words in text
+
+
+def test_the_same_input_gives_the_same_page(tmp_path: Path):
+    assert page(tmp_path, source()).html == page(tmp_path, source()).html
+
+
+def test_regimes_are_lines_of_their_own_and_compared(tmp_path: Path):
+    answers = simulate(World(items=60))
+    double = []
+    for row in answers.rows:
+        if row["method"] == "weam":
+            cell = f"{row['cell']}.subset"
+            answers.predicted[cell, str(row["language"])] = answers.predicted[
+                str(row["cell"]), str(row["language"])
+            ]
+            double.append({**row, "cell": cell, "regime": "subset"})
+    answers.rows.extend(double)
+    text = page(tmp_path, source(answers)).text
+    assert "WEAM (subset links)" in text and "links from the pool against the subset" in text
+
+
+def test_a_lopsided_system_is_marked(tmp_path: Path):
+    answers = simulate(World(items=60))
+    for row in answers.rows:
+        row["share_0"], row["share_1"], row["share_2"] = 0.9, 0.05, 0.05
+    assert 'class="number lopsided"' in page(tmp_path, source(answers)).html
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("palette", [0, 1], ids=["light", "dark"])
+def test_text_and_lines_have_contrast_enough(palette: int):
+    """WCAG 2.2: 4.5 for text, 3 for graphics."""
+    css = (Path(__file__).parents[2] / "weam_ray/study/templates/report.css").read_text()
+    block = re.findall(r":root \{(.*?)\}", css, re.DOTALL)[palette]
+    colours = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", block))
+    for page_colour in ("page", "card"):
+        for text in ("ink", "soft", "c1"):
+            assert contrast(colours[text], colours[page_colour]) >= 4.5, (text, page_colour)
+        for line in ("c0", "c1", "c2", "c3", "c4", "c5", "c6"):
+            assert contrast(colours[line], colours[page_colour]) >= 3, (line, page_colour)
+    assert contrast(colours["warn"], colours["warn-page"]) >= 4.5
+    for strong in ("gain", "loss"):
+        assert contrast(colours["ink"], colours[strong]) >= 3.8, strong
