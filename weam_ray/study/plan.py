@@ -46,7 +46,7 @@ class Plan:
         ]
 
     def summary(self) -> str:
-        """What there is to do, in one line, and each hole in one more."""
+        """What there is to do, in one line, and the holes of each reason in one more."""
         run = len(self.cells_to_run)
         cells = _count(len(self.cells), "cell")
         parts = [f"{cells}: {len(self.cells) - run} done, {run} to run"]
@@ -57,8 +57,7 @@ class Plan:
         stages = [f"{missing} {stage}" for stage, _, missing in self.stages() if missing]
         if stages:
             parts.append(f"stages to run: {', '.join(stages)}")
-        holes = [f"hole: {hole.key.label}: {hole.reason}" for hole in self.holes]
-        return "\n".join(["; ".join(parts), *holes])
+        return "\n".join(["; ".join(parts), *_hole_lines(self.holes)])
 
     def why(self, step: Step) -> str:
         """The reason a missing step runs."""
@@ -93,9 +92,9 @@ def make_plan(study: StudyConfig, data_dir: Path | None, store: Store) -> Plan:
                 place="methods",
                 cure="Give the methods different settings, or keep one of them.",
             )
-        for end in (*experiment.ends(), *experiment.shared()):
-            known.add(end)
-            known.need(end)
+        for step in (*experiment.shared(), *experiment.ends()):
+            known.add(step)
+            known.need(step)
     return Plan(
         cells=grid.cells,
         holes=grid.holes,
@@ -136,6 +135,16 @@ def _pairs_kept(grid: Grid, store: Store) -> dict[str, int]:
     corpora = {step.address for cell in grid.cells for step in cell.experiment.corpora}
     found = {address: store.find(address) for address in corpora}
     return {address: int(done.facts["rows_kept"]) for address, done in found.items() if done}
+
+
+def _hole_lines(holes: tuple[Hole, ...]) -> list[str]:
+    by_reason: dict[str, list[str]] = {}
+    for hole in holes:
+        by_reason.setdefault(hole.reason, []).append(hole.key.label)
+    return [
+        f"hole: {labels[0]}{f' and {len(labels) - 1:,} more' if labels[1:] else ''}: {reason}"
+        for reason, labels in by_reason.items()
+    ]
 
 
 def _count(number: int, name: str) -> str:

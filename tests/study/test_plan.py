@@ -1,0 +1,408 @@
+"""A plan says what will run and why, what is done, and what it costs, before anything is spent."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_study import plan_of, pretend, read_small, store_of
+
+from weam_ray.artifacts import Artifact, Resources, Step, Store
+from weam_ray.errors import ResourceError
+from weam_ray.study.calibration import measure
+from weam_ray.study.config import StudyConfig
+from weam_ray.study.estimate import Estimate, Machine, StageEstimate, estimate, largest_shape
+from weam_ray.study.plan import Plan
+from weam_ray.study.plan_text import in_thousands, in_time, plan_text
+from weam_ray.study.reasons import difference
+from weam_ray.study.workload import Shape
+
+MACHINE = Machine(cpus=2, memory=2**34, disk_free=2**34)
+
+
+def run(plan: Plan, store: Store, *, only: str | None = None) -> None:
+    """Pretend to make what a plan lacks, or the steps of one stage with what they build on."""
+    for address, step in plan.steps.items():
+        if address in plan.missing and only in (None, step.stage):
+            for needed in step.chain().values():
+                pretend(needed, store)
+
+
+def estimate_of(study: StudyConfig, machine: Machine = MACHINE, **rest: Any) -> Estimate:
+    return estimate(plan_of(study), store_of(study), study.resources, machine, **rest)
+
+
+def stage_of(found: Estimate, name: str) -> StageEstimate:
+    return next(one for one in found.stages if one.stage == name)
+
+
+def set_seconds(store: Store, stage: str, seconds: float) -> None:
+    """Rewrite what the records of a stage say they took."""
+    for path in (store.root / stage).glob("*/record.json"):
+        text = path.read_text()
+        before = text.split('"seconds": ')[1].split(",")[0]
+        path.write_text(text.replace(f'"seconds": {before}', f'"seconds": {seconds}'))
+
+
+# --- what will run
+
+
+def test_stages_that_cells_share_are_counted_once_and_listed_in_order(tmp_path: Path) -> None:
+    study = read_small(tmp_path, grid={"method": ["none", "tlm", "weam"], "seed": [0, 1]})
+    plan = plan_of(study)
+    assert len(plan.cells) == len(plan.cells_to_run) == 10
+    counts = {stage: (total, missing) for stage, total, missing in plan.stages()}
+    for shared in ("items", "corpus", "links", "vocabulary", "base", "tokens", "sanity"):
+        assert counts[shared] == (1, 1), shared
+    assert counts["encoder"] == (8, 8) and counts["transfer"] == (10, 10)
+    seen: set[str] = set()
+    for address, step in plan.steps.items():
+        assert {needed.address for needed in step.upstream.values()} <= seen
+        seen.add(address)
+
+
+def test_what_was_run_is_done_and_nothing_is_left(tmp_path: Path) -> None:
+    study = read_small(tmp_path)
+    run(plan_of(study), store_of(study))
+    plan = plan_of(study)
+    assert not plan.missing and not plan.cells_to_run
+    assert plan.summary() == "3 cells: 3 done, 0 to run"
+
+
+def test_a_grid_that_grew_runs_only_what_is_new(tmp_path: Path) -> None:
+    run(plan_of(read_small(tmp_path)), store_of(read_small(tmp_path)))
+    grown = read_small(tmp_path, grid={"size": [2, 3, 4], "seed": [0, 1]})
+    plan = plan_of(grown)
+    assert sorted(cell.key.label for cell in plan.cells_to_run) == [
+        "law.en-de.2.weam.s1",
+        "law.en-de.3.weam.s0",
+        "law.en-de.3.weam.s1",
+        "law.en-de.4.weam.s1",
+        "none.s1",
+    ]
+    assert {plan.steps[address].stage for address in plan.missing} <= {
+        "encoder",
+        "transfer",
+        "retrieval",
+    }
+
+
+def test_what_finished_cells_were_built_on_may_be_cleared_away(tmp_path: Path) -> None:
+    study = read_small(tmp_path, grid={"method": "weam"})
+    store = store_of(study)
+    run(plan_of(study), store)
+    shutil.rmtree(store.root / "encoder")
+    assert not plan_of(study).cells_to_run
+    grown = plan_of(read_small(tmp_path, grid={"method": "weam", "finetuning_seed": [0, 1]}))
+    assert len(grown.cells_to_run) == 2, "their encoders have to be made again"
+    assert len(grown.missing_of("encoder")) == 2
+
+
+def test_planning_writes_nothing(tmp_path: Path) -> None:
+    plan_of(read_small(tmp_path))
+    assert not (tmp_path / "storage").exists()
+
+
+def test_a_large_grid_looks_each_step_up_once_and_reads_each_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps thousands of cells within seconds; the clock itself would make a shaky test."""
+    study = read_small(
+        tmp_path,
+        grid={"pair": ["en-de", "en-fr"], "method": ["tlm", "weam"], "seed": list(range(25))},
+    )
+    looked: Counter[str] = Counter()
+    find = Store.find
+
+    def counted(store: Store, step: Step | str) -> Artifact | None:
+        looked[step if isinstance(step, str) else step.address] += 1
+        return find(store, step)
+
+    monkeypatch.setattr(Store, "find", counted)
+    read: Counter[str] = Counter()
+    monkeypatch.setattr(
+        "weam_ray.identity._file_hash",
+        _remembering(lambda path, *_: read.update([path]) or str(path)),
+    )
+    plan = plan_of(study)
+    assert len(plan.cells) == 200
+    corpora = {step.address for step in plan.missing_of("corpus")}
+    assert all(count == 1 + (address in corpora) for address, count in looked.items())
+    assert set(read.values()) == {1}
+
+
+def _remembering(function: Any) -> Any:
+    return lru_cache(maxsize=None)(function)
+
+
+# --- why
+
+
+def test_every_step_that_runs_has_a_reason(tmp_path: Path) -> None:
+    plan = plan_of(read_small(tmp_path))
+    (base,), (links,) = plan.missing_of("base"), plan.missing_of("links")
+    assert plan.why(base) == "it builds on vocabulary, which will run"
+    assert plan.why(links) == "it builds on corpus, which will run"
+    (items,) = plan.missing_of("items")
+    assert plan.why(items) == "no output with these settings and inputs is in the store"
+
+
+@pytest.mark.parametrize(
+    ("override", "stage", "words"),
+    [
+        ("pretraining.steps=9", "encoder", "pretraining.steps 4 → 9"),
+        ("base.hidden=16", "base", "base.hidden 8 → 16"),
+        ("bitext.cleaning.max_words=7", "corpus", "cleaning.max_words 150 → 7"),
+    ],
+)
+def test_a_changed_setting_is_named_as_the_reason(
+    tmp_path: Path, override: str, stage: str, words: str
+) -> None:
+    changes = {"grid": {"size": 2, "method": "weam"}}
+    study = read_small(tmp_path, **changes)
+    run(plan_of(study), store_of(study))
+    plan = plan_of(read_small(tmp_path, override, **changes))
+    (step,) = plan.missing_of(stage)
+    found = difference(step, store_of(study))
+    assert found is not None and found.startswith(words) and f"(else as {stage}/" in found
+
+
+def test_a_changed_file_is_named_as_the_reason(tmp_path: Path) -> None:
+    study = read_small(tmp_path, grid={"size": 2, "method": "weam"})
+    run(plan_of(study), store_of(study))
+    (tmp_path / "data" / "mono.de").write_text("changed text\n")
+    text = plan_text(plan_of(study), estimate_of(study), store_of(study))
+    assert "vocabulary (1): no output with these settings and inputs is in the store: " in text
+    assert "the content of text:de changed" in text
+
+
+def test_a_raised_version_is_named_as_the_reason(tmp_path: Path) -> None:
+    study = read_small(tmp_path)
+    (items,) = plan_of(study).missing_of("items")
+    store = store_of(study)
+    pretend(items, store)
+    newer = Step(stage="items", version=items.version + 1, config=items.config, inputs=items.inputs)
+    assert difference(newer, store) == (
+        f"version {items.version} → {items.version + 1} (else as {items.address})"
+    )
+
+
+def test_the_nearest_of_several_records_is_the_one_compared_with(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"grid": {"size": 2, "method": "weam"}}
+    for overrides in (("pretraining.steps=5", "pretraining.batch_size=3"), ()):
+        study = read_small(tmp_path, *overrides, **changes)
+        run(plan_of(study), store_of(study))
+    plan = plan_of(read_small(tmp_path, "pretraining.steps=6", **changes))
+    found = difference(plan.missing_of("encoder")[0], store_of(study))
+    assert found is not None and found.startswith("pretraining.steps 4 → 6 (else as")
+
+
+# --- what it costs
+
+
+def test_steps_and_tokens_are_counted_over_what_will_run(tmp_path: Path) -> None:
+    found = estimate_of(read_small(tmp_path, grid={"method": ["none", "weam"], "seed": [0, 1]}))
+    assert stage_of(found, "encoder").optimiser_steps == 4 * 4
+    assert stage_of(found, "encoder").tokens == 4 * 4 * 2 * 16
+    assert stage_of(found, "transfer").optimiser_steps == 6 * 3
+    assert stage_of(found, "items").optimiser_steps is None
+
+
+def test_a_budget_in_epochs_becomes_steps_of_the_size(tmp_path: Path) -> None:
+    study = read_small(
+        tmp_path,
+        "pretraining.steps=null",
+        "pretraining.epochs=3",
+        "pretraining.replay_share=0.5",
+        grid={"method": "weam", "size": [2, 4]},
+    )
+    # 3 epochs of 2 and 4 pairs in batches of 2, half of whose rows are replayed text.
+    assert stage_of(estimate_of(study), "encoder").optimiser_steps == 6 + 12
+
+
+def test_fine_tuning_in_epochs_is_counted_from_the_limit_and_then_from_the_items(
+    tmp_path: Path,
+) -> None:
+    changes: dict[str, Any] = {
+        "grid": {"method": "none"},
+        "transfer": {"steps": None, "epochs": 2.0, "batch_size": 4, "max_length": 16},
+    }
+    study = read_small(tmp_path, **changes)
+    assert stage_of(estimate_of(study), "transfer").optimiser_steps is None
+    limited = read_small(tmp_path, items={"train_limit": 10}, **changes)
+    assert stage_of(estimate_of(limited), "transfer").optimiser_steps == 2 * 3
+    study = read_small(tmp_path, **changes)
+    pretend(plan_of(study).missing_of("items")[0], store_of(study))
+    assert stage_of(estimate_of(study), "transfer").optimiser_steps == 2 * 2
+
+
+def test_time_comes_from_like_work_in_the_store_and_scales_with_it(tmp_path: Path) -> None:
+    study = read_small(tmp_path, grid={"method": "weam", "size": 2})
+    store = store_of(study)
+    run(plan_of(study), store)
+    set_seconds(store, "encoder", 10.0)
+    grown = read_small(
+        tmp_path,
+        grid={"method": ["weam", "long"], "size": 2, "seed": [0, 1]},
+        methods={"long": {"pretraining": {"objective": "weam", "steps": 12}}},
+    )
+    found = stage_of(estimate_of(grown, Machine(cpus=2, flops=1.0)), "encoder")
+    assert found.to_run == 3 and found.basis == "recorded"
+    assert found.seconds == pytest.approx(10.0 + 3 * 10.0 + 3 * 10.0)
+
+
+def test_corpora_and_links_are_scaled_by_their_bytes(tmp_path: Path) -> None:
+    study = read_small(tmp_path, grid={"method": "weam", "size": 2})
+    run(plan_of(study), store_of(study), only="links")
+    set_seconds(store_of(study), "links", 8.0)
+    both = read_small(tmp_path, grid={"method": "weam", "size": 2, "pair": ["en-de", "en-fr"]})
+    for side in ("en", "fr"):
+        path = tmp_path / "data" / f"law.en-fr.{side}"
+        path.write_text("x" * 100)
+    known = sum((tmp_path / "data" / f"law.en-de.{side}").stat().st_size for side in ("en", "de"))
+    found = stage_of(estimate_of(both), "links")
+    assert found.seconds == pytest.approx(8.0 * 200 / known)
+
+
+def test_time_comes_from_a_calibration_where_nothing_is_recorded(tmp_path: Path) -> None:
+    study = read_small(tmp_path, grid={"method": "weam", "size": 2})
+    shape = largest_shape(plan_of(study), store_of(study))
+    assert shape is not None
+    flops = 1e6
+    found = stage_of(estimate_of(study, Machine(cpus=2, flops=flops)), "encoder")
+    tokens = 4 * 2 * 16
+    assert found.basis == "calibrated"
+    assert found.seconds == pytest.approx(shape.training_flops(tokens, 0.3 * tokens) / flops)
+    unknown = estimate_of(study)
+    assert "encoder" in unknown.unknown and unknown.wall_seconds == 0.0
+
+
+def test_cells_run_side_by_side_as_resources_allow_and_money_follows_the_wall_time(
+    tmp_path: Path,
+) -> None:
+    study = read_small(tmp_path, grid={"method": "none", "seed": [0, 1, 2, 3]})
+    run(plan_of(study), store_of(study))
+    set_seconds(store_of(study), "transfer", 3600.0)
+    more = {"grid": {"method": "none", "seed": list(range(12))}}
+
+    def wall(*overrides: str, machine: Machine = MACHINE) -> float:
+        grown = read_small(tmp_path, *overrides, **more)
+        return estimate_of(grown, machine, price_per_hour=2.0).wall_seconds / 3600
+
+    assert wall() == pytest.approx(4.0, rel=1e-3)  # eight cells, two at once
+    assert wall("resources.cell_threads=2") == pytest.approx(8.0, rel=1e-3)
+    gpus = Machine(cpus=64, gpus=2)
+    assert wall("resources.cell_gpus=0.5", machine=gpus) == pytest.approx(2.0, rel=1e-3)
+    assert wall("resources.cell_gpus=1", machine=gpus) == pytest.approx(4.0, rel=1e-3)
+    assert wall("resources.cell_gpus=0.4", machine=gpus) == pytest.approx(2.0, rel=1e-3)
+    found = estimate_of(read_small(tmp_path, **more), price_per_hour=2.0)
+    assert found.cost == pytest.approx(8.0, rel=1e-3)
+    assert estimate_of(read_small(tmp_path, **more)).cost is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "machine", "words"),
+    [
+        (["resources.cell_threads=4"], MACHINE, "cell_threads is 4, and there are 2 CPUs"),
+        (["resources.base_threads=4"], MACHINE, "base_threads is 4, and there are 2 CPUs"),
+        (["resources.cell_gpus=1"], MACHINE, "cell_gpus is 1, and there are 0 GPUs"),
+        ([], Machine(cpus=2, disk_free=10), "don't fit the 10 B free"),
+        (["base.hidden=4096"], Machine(cpus=2, memory=2**20), "of memory a cell"),
+        (["grid.domain=talks", "grid.pair=en-fr", "grid.method=weam"], MACHINE, "every cell is a"),
+    ],
+)
+def test_what_cannot_fit_is_refused(
+    tmp_path: Path, overrides: list[str], machine: Machine, words: str
+) -> None:
+    found = estimate_of(read_small(tmp_path, *overrides), machine)
+    with pytest.raises(ResourceError, match=words):
+        found.refuse_what_cannot_fit()
+
+
+def test_cells_that_fit_alone_but_not_together_are_refused_with_the_cure(tmp_path: Path) -> None:
+    study = read_small(tmp_path)
+    shape = largest_shape(plan_of(study), store_of(study))
+    assert shape is not None
+    found = estimate_of(study, Machine(cpus=8, memory=16 * shape.weights * 3))
+    assert "8 cells at once" in found.problems[0]
+    assert "raise resources.cell_threads" in found.problems[0]
+
+
+def test_a_plan_that_fits_is_not_refused(tmp_path: Path) -> None:
+    estimate_of(read_small(tmp_path)).refuse_what_cannot_fit()
+
+
+def test_hub_encoders_are_sized_before_they_are_fetched(tmp_path: Path) -> None:
+    study = read_small(tmp_path, "base.model=google-bert/bert-base-multilingual-cased")
+    shape = largest_shape(plan_of(study), store_of(study))
+    assert shape is not None
+    assert shape.weights == pytest.approx(177e6, rel=0.02), "mBERT has 178 million weights"
+
+
+def test_a_calibration_measures_something_of_the_right_size() -> None:
+    shape = Shape(layers=2, hidden=32, intermediate=64, vocabulary=100)
+    flops = measure(shape, Resources(threads=1), batch_size=4, length=16, seconds=0.05)
+    assert 1e6 < flops < 1e14
+
+
+# --- how it reads
+
+
+def test_the_plan_reads_as_a_table_with_reasons_and_a_total(tmp_path: Path) -> None:
+    study = read_small(
+        tmp_path, grid={"pair": ["en-de", "en-fr"], "domain": ["law", "talks"], "seed": [0, 1]}
+    )
+    run(plan_of(study), store_of(study), only="corpus")
+    plan = plan_of(study)
+    found = estimate_of(study, Machine(cpus=2, flops=1e9), price_per_hour=2.5)
+    lines = plan_text(plan, found, store_of(study)).splitlines()
+    assert lines[0].startswith("14 cells: 0 done, 14 to run; 4 holes; stages to run: ")
+    assert lines[1].startswith("hole: talks.en-fr.2.weam.s0 and 3 more: no talks text for en-fr")
+    table = {line.split()[0]: line.split() for line in lines[4 : 4 + len(found.stages)]}
+    assert table["corpus"][1:4] == ["3", "3", "0"]
+    assert table["encoder"][1:4] == ["12", "0", "12"]
+    assert "  links (3): no output with these settings and inputs is in the store" in lines
+    assert "2 cells at once" in lines[-1] and "cost 0.00" in lines[-1]
+    assert max(len(line) for line in lines) < 200
+
+
+def test_every_step_can_be_listed_with_its_reason(tmp_path: Path) -> None:
+    study = read_small(tmp_path)
+    plan = plan_of(study)
+    text = plan_text(plan, estimate_of(study), store_of(study), every_step=True)
+    assert {line.split()[1].rstrip(":") for line in text.splitlines() if line[:4] == "run "} == set(
+        plan.missing
+    )
+
+
+def test_a_finished_plan_has_no_total(tmp_path: Path) -> None:
+    study = read_small(tmp_path)
+    run(plan_of(study), store_of(study))
+    text = plan_text(plan_of(study), estimate_of(study), store_of(study))
+    assert "why" not in text and "about" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "?"),
+        (0.25, "0.2 s"),
+        (59.6, "1 min 0 s"),
+        (3700, "1 h 1 min"),
+        (3 * 86400, "3.0 days"),
+    ],
+)
+def test_times_read_as_people_say_them(seconds: float | None, text: str) -> None:
+    assert in_time(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(None, ""), (9_999, "9,999"), (12_345, "12.3k"), (12_300_000, "12.3M"), (10**11, "100.0G")],
+)
+def test_large_numbers_are_short(number: int | None, text: str) -> None:
+    assert in_thousands(number) == text
