@@ -219,5 +219,7 @@ def test_an_encoder_without_some_weights_is_refused(encoder: Path, tmp_path: Pat
     save_file(kept, tmp_path / "cut" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(DataError, match="weights of the encoder are missing"):
         load_classifier(tmp_path / "cut", 0, torch.device("cpu"))
-    with pytest.raises(DataError, match="no encoder that classifies sentences here"):
+    with pytest.raises(
+        DataError, match="no encoder here that AutoModelForSequenceClassification opens"
+    ):
         load_classifier(tmp_path, 0, torch.device("cpu"))

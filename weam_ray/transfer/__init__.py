@@ -24,7 +24,9 @@ from weam_ray.transfer.tokenised import TokenisedItems, tokenise_items
 
 if TYPE_CHECKING:
     from weam_ray.transfer.fine_tuning import fine_tune
+    from weam_ray.transfer.retrieval import premise_retrieval, sentence_retrieval
     from weam_ray.transfer.sanity import sanity_rows
+    from weam_ray.transfer.word_alignment import encoder_aer, encoder_links
 
 __all__ = [
     "ITEMS_SCHEMA",
@@ -39,18 +41,29 @@ __all__ = [
     "TransferConfig",
     "check_items",
     "default_gates",
+    "encoder_aer",
+    "encoder_links",
     "evaluate_gates",
     "fine_tune",
     "flags",
     "item_files",
     "items_facts",
     "load_items",
+    "premise_retrieval",
     "sanity_rows",
     "scores_from_predictions",
+    "sentence_retrieval",
     "tokenise_items",
 ]
 
-_LATER = {"fine_tune": "fine_tuning", "sanity_rows": "sanity"}
+_LATER = {
+    "encoder_aer": "word_alignment",
+    "encoder_links": "word_alignment",
+    "fine_tune": "fine_tuning",
+    "premise_retrieval": "retrieval",
+    "sanity_rows": "sanity",
+    "sentence_retrieval": "retrieval",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,11 @@ from weam_ray.artifacts import Resources
 from weam_ray.errors import ConfigError
 from weam_ray.progress import Progress, Report, silent
 from weam_ray.transfer.batches import Collator, Rows, derived_seed, evaluation_batches
-from weam_ray.transfer.classifier import check_length, freeze, load_classifier
+from weam_ray.transfer.classifier import freeze, load_classifier
 from weam_ray.transfer.config import TransferConfig
 from weam_ray.transfer.guards import flags
+from weam_ray.transfer.loading import check_length
+from weam_ray.transfer.machine import machine
 from weam_ray.transfer.phases import Phase, Plan, evaluation_steps, plan_run
 from weam_ray.transfer.reading import LABELS
 from weam_ray.transfer.scores import predictions_table, scores_from_predictions
@@ -55,14 +56,14 @@ def fine_tune(
         Facts: steps, epochs, tokens, seconds, truncated items, chosen steps and guard flags.
 
     Raises:
-        ConfigError, DataError: what :func:`plan_run`, :func:`load_classifier` and
-            :func:`check_length` refuse, or a loss that is no longer finite.
+        ConfigError, DataError: what :func:`plan_run`, :func:`load_model` and :func:`check_length`
+            refuse, or a loss that is no longer finite.
     """
     if isinstance(items, pa.Table):
         items = tokenise_items(items, encoder_dir, config.max_length)
     resources = resources or Resources()
     plan = plan_run(items, config)
-    with _machine(resources, derived_seed("fine-tuning", config.seed)):
+    with machine(resources, derived_seed("fine-tuning", config.seed)):
         run = _Run(encoder_dir, items, config, plan, report, torch.device(resources.device))
         started = time.monotonic()
         moments = run.train()
@@ -307,18 +308,3 @@ def _schedule(done: int, steps: int, warmup: float) -> float:
     if done + 1 <= rising:
         return (done + 1) / rising
     return (steps - done) / max(1.0, steps - rising)
-
-
-@contextmanager
-def _machine(resources: Resources, seed: int) -> Iterator[None]:
-    """Threads and random state of a run, given back to the caller as they were."""
-    threads = torch.get_num_threads()
-    device = torch.device(resources.device)
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        torch.set_num_threads(resources.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
