@@ -36,7 +36,7 @@ def exchanged(pairs: oracle.Pairs) -> oracle.Pairs:
         {},
         {"variational_bayes": False},
         {"optimise_tension": False, "initial_tension": 2.5},
-        {"iterations": 2},
+        {"iterations": 3},
         {"iterations": 9, "alpha": 0.3},
         {"null_probability": 0.3},
     ],

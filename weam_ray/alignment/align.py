@@ -13,7 +13,7 @@ from weam_ray.alignment.config import AlignmentConfig
 from weam_ray.alignment.encoding import Side, encode_words
 from weam_ray.alignment.links import Links
 from weam_ray.alignment.symmetrisation import symmetrise
-from weam_ray.alignment.text import Text, make_text, unusable
+from weam_ray.alignment.text import Text, make_text
 from weam_ray.errors import AlignerError
 from weam_ray.progress import Progress, Report, silent
 
@@ -82,7 +82,6 @@ def align_encoded(
 
     The result is the same bit for bit for any number of ``shards`` and ``threads``.
     """
-    usable, reasons = unusable(source, target, config.max_words)
     total = 2 * config.iterations
     done = 0
 
@@ -91,55 +90,57 @@ def align_encoded(
         done += 1
         report(Progress(stage="align", done=done, total=total))
 
-    directions = {}
-    links = {}
-    log_probabilities = []
-    for name, (given, explained) in {
-        "forward": (source, target),
-        "reverse": (target, source),
-    }.items():
-        text = make_text(given, explained, usable)
-        trained = em.train(text, config, shards=shards, threads=threads, scores=scores, tick=tick)
-        directions[name] = trained.history
-        links[name] = direction_links(trained.links, text, reverse=name == "reverse")
-        if trained.scores is not None:
-            log_probabilities.append(pair_scores(text, trained.scores, text.length_ratio))
+    text, reasons = make_text(source, target, config.max_words)
+    turned, _ = make_text(target, source, config.max_words)
+    forward = em.train(text, config, shards=shards, threads=threads, scores=scores, tick=tick)
+    ahead = direction_links(forward, text, reverse=False)
+    reverse = em.train(
+        turned,
+        config,
+        shards=shards,
+        threads=threads,
+        scores=scores,
+        distinct=forward.met,
+        tick=tick,
+    )
+    back = direction_links(reverse, turned, reverse=True)
     return Alignment(
-        links=symmetrise(links["forward"], links["reverse"], config.symmetrisation),
-        forward=links["forward"],
-        reverse=links["reverse"],
-        history=directions,
+        links=symmetrise(ahead, back, config.symmetrisation),
+        forward=ahead,
+        reverse=back,
+        history={"forward": forward.history, "reverse": reverse.history},
         unlinked=reasons,
-        scores=np.stack(log_probabilities, axis=1) if scores else None,
+        scores=pair_scores(text, forward, turned, reverse) if scores else None,
     )
 
 
-def direction_links(best: NDArray[np.int32], text: Text, *, reverse: bool) -> Links:
-    """One direction's links from the best position for each explained word, or -1."""
-    room = int(np.count_nonzero(best >= 0)) + 1
+def direction_links(trained: em.Trained, text: Text, *, reverse: bool) -> Links:
+    """One direction's links, as (source, target) of the bitext whichever way it went."""
+    room = int(np.count_nonzero(trained.links >= 0)) + 1
     source, target = np.empty(room, np.int32), np.empty(room, np.int32)
     offsets = np.zeros(len(text.target) + 1, np.int64)
-    used = growing.collect(
-        best, text.target.starts, text.source.starts, reverse, offsets, source, target
-    )
+    used = growing.collect(trained.links, text.target.starts, reverse, offsets, source, target)
     return Links(offsets, source[:used], target[:used])
 
 
 def pair_scores(
-    text: Text, of_words: NDArray[np.float64], length_ratio: float
+    text: Text, forward: em.Trained, turned: Text, reverse: em.Trained
 ) -> NDArray[np.float64]:
-    """Log-probability of each pair's target side given its source side, float64[S].
+    """Log-probability of each pair's target side given its source side and the reverse.
 
     The words' probabilities times a Poisson of the length, as fast_align's ``-s``; minus infinity
-    for pairs that could not be aligned.
+    for pairs that could not be aligned. float64[S, 2].
     """
-    sums = np.zeros(len(text.target))
-    filled = text.target.lengths > 0
-    sums[filled] = np.add.reduceat(of_words, text.target.starts[:-1][filled]) if filled.any() else 0
-    expected = 0.05 + text.source.lengths * length_ratio
-    lengths = text.target.lengths
-    poisson = np.log(expected) * lengths - _log_factorial(lengths) - expected
-    return np.where(text.usable, sums + poisson, -np.inf)
+    columns = []
+    for direction, trained in ((text, forward), (turned, reverse)):
+        assert trained.scores is not None
+        lengths = direction.target.lengths
+        pair = np.repeat(np.arange(len(lengths)), lengths)
+        sums = np.bincount(pair, trained.scores, len(lengths))
+        expected = 0.05 + direction.source.lengths * direction.length_ratio
+        poisson = np.log(expected) * lengths - _log_factorial(lengths) - expected
+        columns.append(np.where(direction.shape >= 0, sums + poisson, -np.inf))
+    return np.stack(columns, axis=1)
 
 
 def _log_factorial(numbers: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -22,8 +22,8 @@ Symmetrisation = Literal[
 class AlignmentConfig(StageConfig):
     """IBM Model 2 with a diagonal prior (Dyer, Chahuneau and Smith 2013), in both directions."""
 
-    iterations: int = Field(default=5, ge=2, le=100)
-    """Passes over the text, the last of which only reads off the links. Source: fast_align."""
+    iterations: int = Field(default=5, ge=3, le=100)
+    """Iterations, the last of which only reads off the links; no unit. Source: fast_align."""
 
     null_probability: float = Field(default=0.08, ge=0, lt=1)
     """Prior probability that a target word has no source word. Source: fast_align's ``-q``."""

@@ -11,8 +11,9 @@ from operator import add
 import numpy as np
 from numpy.typing import NDArray
 
-from weam_ray.alignment import kernels
 from weam_ray.alignment.config import AlignmentConfig
+from weam_ray.alignment.kernels import LOG_UNIT, UNSEEN
+from weam_ray.alignment.numerics import weights
 from weam_ray.alignment.shard import Parameters, Partial, Shard, fixed_point
 from weam_ray.alignment.text import Text, cells_by_type
 
@@ -36,36 +37,49 @@ class Iteration:
 
 @dataclass(eq=False)
 class Coordinator:
-    """Turns the sum of all shards' partial sums into the parameters of the next iteration."""
+    """Turns all shards' answers into the parameters of the next iteration.
+
+    Args:
+        distinct: how many target types each source word meets, int64[V + 1]: the sum of what
+            :meth:`.shard.Shard.discover` tells.
+    """
 
     text: Text
     config: AlignmentConfig
+    distinct: NDArray[np.int64]
     history: list[Iteration] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._tension = self.config.initial_tension
-        self._distinct: NDArray[np.int64] | None = None
+        self._scale = fixed_point(self.text.words)
+
+    def start(self) -> Parameters:
+        """Parameters after the first iteration, in which all words are equally good."""
+        null = self.config.null_probability
+        totals = self.text.first_totals(self._tension, null, self._scale)
+        self._note(self.text.words * math.log(UNSEEN), null)
+        return Parameters(self._tension, self._inverse(totals / self._scale))
 
     def update(self, partials: Sequence[Partial]) -> Parameters:
-        """Parameters after an iteration, from all shards' sums in any order."""
+        """Parameters after a further iteration, from all shards' sums in any order."""
         partial = reduce(add, partials)
-        if self._distinct is None:
-            self._distinct = partial.distinct
         words = max(1, self.text.words)
-        scale = fixed_point(self.text.words)
-        feature, nulls, logs = (float(value) / scale for value in partial.sums)
-        if self.config.optimise_tension and self.history:
+        feature, nulls, logs = (float(value) / self._scale for value in partial.sums)
+        if self.config.optimise_tension:
             self._optimise_tension(feature / words, words)
-        log_likelihood = logs * kernels.LOG_UNIT
+        self._note(logs * LOG_UNIT, nulls / words)
+        return Parameters(self._tension, self._inverse(partial.totals / self._scale))
+
+    def _note(self, log_likelihood: float, null_share: float) -> None:
+        perplexity = math.exp(-log_likelihood / max(1, self.text.words))
         self.history.append(
             Iteration(
                 log_likelihood=log_likelihood,
-                perplexity=math.exp(-log_likelihood / words),
-                null_share=nulls / words,
+                perplexity=perplexity,
+                null_share=null_share,
                 tension=self._tension,
             )
         )
-        return Parameters(self._tension, self._inverse(partial.totals / scale))
 
     def _optimise_tension(self, feature: float, words: int) -> None:
         # Gradient ascent on the tension, with fast_align's steps and bounds.
@@ -76,14 +90,13 @@ class Coordinator:
             self._tension = min(max(moved, low), high)
 
     def _inverse(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
-        assert self._distinct is not None
         variational = self.config.variational_bayes
         if variational:
-            totals = totals + self.config.alpha * self._distinct
+            totals = totals + self.config.alpha * self.distinct
         totals[totals == 0] = 1.0
         out = np.empty_like(totals)
-        kernels.weights(totals, 0.0, variational, out)
-        return 1.0 / out
+        weights(totals, 0.0, variational, out)
+        return np.asarray(1.0 / out, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +110,8 @@ class Trained:
     parameters: Parameters
     history: list[Iteration]
     shards: list[Shard]
+    met: NDArray[np.int64] | None
+    """int64[target types + 1]: source words met by each target type, where it was counted."""
 
 
 def split_types(text: Text, shards: int) -> list[tuple[int, int]]:
@@ -105,7 +120,7 @@ def split_types(text: Text, shards: int) -> list[tuple[int, int]]:
     total = int(done[-1]) if len(done) else 0
     marks = [total * part // shards for part in range(1, shards)]
     inner = (np.searchsorted(done, marks, side="left") + 1).tolist()
-    bounds = [1, *(max(1, mark) for mark in inner), text.target.types + 1]
+    bounds = [1, *inner, text.target.types + 1]
     return [(first, max(first, last)) for first, last in zip(bounds, bounds[1:], strict=False)]
 
 
@@ -116,16 +131,27 @@ def train(
     shards: int = 1,
     threads: int = 1,
     scores: bool = False,
+    distinct: NDArray[np.int64] | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> Trained:
     """One direction, in this process. The result is the same for any ``shards`` and ``threads``.
 
-    ``tick`` is called after each of the ``config.iterations`` iterations.
+    Args:
+        distinct: how many target types each source word meets, int64[V + 1], where the other
+            direction has counted it; else it is counted.
+        tick: called after each of the ``config.iterations`` iterations.
     """
-    coordinator = Coordinator(text, config)
     bounds = split_types(text, shards)
     owners = [Shard(text, first, last, config, threads=threads) for first, last in bounds]
-    parameters = coordinator.update([owner.first() for owner in owners])
+    met = None
+    if distinct is None:
+        found = [owner.discover() for owner in owners]
+        distinct = np.sum([of_sources for of_sources, _ in found], axis=0)
+        # The null word of the other direction meets every source word that occurs.
+        occurring = np.array([np.count_nonzero(distinct[1:])])
+        met = np.concatenate([occurring, *(of_targets for _, of_targets in found)])
+    coordinator = Coordinator(text, config, distinct)
+    parameters = coordinator.start()
     tick()
     for _ in range(config.iterations - 2):
         parameters = coordinator.update([owner.step(parameters) for owner in owners])
@@ -135,4 +161,4 @@ def train(
     for owner in owners:
         owner.links(parameters, links, of_words)
     tick()
-    return Trained(links, of_words, parameters, coordinator.history, owners)
+    return Trained(links, of_words, parameters, coordinator.history, owners, met)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from numba import njit, types
 
-from weam_ray.alignment.kernels import I32, I64, i32, i64, kernel
+from weam_ray.alignment.numerics import FLAGS, I32, I64, i32, i64, kernel
 
 _FORWARD, _REVERSE, _BOTH = 1, 2, 3
 
 
-@kernel(types.int64(i32, i64, i64, types.boolean, I64, I32, I32))
+@kernel(types.int64(i32, i64, types.boolean, I64, I32, I32))
 def collect(  # type: ignore[no-untyped-def]
-    best, explained_starts, other_starts, reverse, offsets, source, target
+    best, explained_starts, reverse, offsets, source, target
 ):
     """Links as CSR from ``best`` int32[explained words]: the other side's position, or -1.
 
@@ -99,8 +99,8 @@ def _touches(k, size, union_source, union_target, taken):  # type: ignore[no-unt
 @kernel(
     types.int64(
         i64, i32, i32, i64, i32, i32, types.boolean, types.boolean, types.boolean,
-        types.boolean, I32, I32, I32, types.boolean[::1], types.boolean[::1],
-        types.boolean[::1], I64, I32, I32,
+        types.boolean, I32, I32, I32, FLAGS, FLAGS,
+        FLAGS, I64, I32, I32,
     )
 )  # fmt: skip
 def join(  # type: ignore[no-untyped-def]

@@ -14,18 +14,16 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from weam_ray.alignment.kernels import I32, I64, i32, i64, kernel
+from weam_ray.alignment.numerics import I32, I64, U8, i32, i64, kernel, u8
 
-_u8 = types.Array(types.uint8, 1, "C", readonly=True)
-_U8 = types.uint8[::1]
-_U64 = types.uint64[::1]
+_U64 = types.Array(types.uint64, 1, "C")
 
 _NEWLINE = 10
 
 Item = TypeVar("Item", bound=np.generic)
 
 
-@kernel(types.UniTuple(types.int64, 2)(_u8, types.int64, I64, I64, I64))
+@kernel(types.UniTuple(types.int64, 2)(u8, types.int64, I64, I64, I64))
 def split_words(buffer, size, begins, ends, starts):  # type: ignore[no-untyped-def]
     """Find words between ASCII white space, as ``bytes.split`` does, line by line.
 
@@ -57,7 +55,7 @@ def split_words(buffer, size, begins, ends, starts):  # type: ignore[no-untyped-
     return words, lines
 
 
-@kernel(types.int64(_u8, i64, i32, i64, I64, I64))
+@kernel(types.int64(u8, i64, i32, i64, I64, I64))
 def place_spans(  # type: ignore[no-untyped-def]
     buffer, text_starts, spans, span_starts, begins, ends
 ):
@@ -93,9 +91,7 @@ def place_spans(  # type: ignore[no-untyped-def]
 
 
 @kernel(
-    types.UniTuple(types.int64, 2)(
-        _u8, i64, i64, types.int64, types.int64, I32, _U64, I64, _U8, I32
-    )
+    types.UniTuple(types.int64, 2)(u8, i64, i64, types.int64, types.int64, I32, _U64, I64, U8, I32)
 )
 def intern(  # type: ignore[no-untyped-def]
     buffer, begins, ends, word, known, slots, hashes, bounds, arena, tokens

@@ -4,11 +4,13 @@ A target word's expected counts depend on its own occurrences only, given one nu
 word. So the owner of a target type holds all counts (source word, target type), and what travels
 in an iteration is one total per source word. Totals are integers (fixed point): they add up to
 the same bits whichever way the types are dealt out to blocks, threads and workers.
+
+The counts of the first iteration are diffuse, many and cheap: they are not kept but made again at
+the start of the second, after which most are so small that they can be dropped.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,15 +20,25 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from weam_ray.alignment import kept, kernels
+from weam_ray.alignment import kernels
 from weam_ray.alignment.config import AlignmentConfig
-from weam_ray.alignment.text import Prior, Records, Text, cells_by_type, sort_records
+from weam_ray.alignment.diagonal import Prior
+from weam_ray.alignment.kernels import Occurrences
+from weam_ray.alignment.numerics import frozen, weights
+from weam_ray.alignment.text import Text, cells_by_type, sort_records
 
 Job = TypeVar("Job")
 Out = TypeVar("Out")
 
 BLOCK_ENTRIES = 1 << 21
 """Types are handled in blocks of at most so many possible entries (or of one type)."""
+
+HOPELESS = 1e-20
+"""An entry is dropped when its weight is this far below the least that the best word of any of its
+records can have: at least one word in 1 / (n + 1) of an occurrence."""
+
+_LONG = 100
+"""A sentence of more words is taken to have a word that explains a hundredth of an occurrence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,37 +52,15 @@ class Parameters:
 
 @dataclass(eq=False)
 class Partial:
-    """What a shard tells after an iteration; fixed point throughout, so that sums are exact."""
+    """What a shard tells after an iteration; fixed point, so that sums are exact."""
 
     totals: NDArray[np.int64]
     """int64[V + 1]: expected counts of each source word."""
     sums: NDArray[np.int64]
     """int64[3]: diagonal feature, null count, log-likelihood."""
-    distinct: NDArray[np.int64]
-    """int64[V + 1]: target types met by each source word; zero after the first iteration."""
 
     def __add__(self, other: Partial) -> Partial:
-        return Partial(
-            self.totals + other.totals, self.sums + other.sums, self.distinct + other.distinct
-        )
-
-
-def fixed_point(words: int) -> float:
-    """The power of two that counts are multiplied by: the largest for which no sum overflows."""
-    return 2.0 ** (61 - max(1, words).bit_length())
-
-
-@dataclass(eq=False)
-class _Block:
-    first: int
-    last: int
-    """The shard's types ``first..last - 1``, counted from its own first type."""
-    row_ptr: NDArray[np.int64]
-    row_word: NDArray[np.int32]
-    row_count: NDArray[np.float64]
-    null_count: NDArray[np.float64]
-    cells: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]] | None = None
-    """``cell_ptr``, ``cell_entry``, ``cell_place``, once hopeless cells were dropped."""
+        return Partial(self.totals + other.totals, self.sums + other.sums)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,26 +74,41 @@ class Entries:
     null_prob: NDArray[np.float64]
 
 
+def fixed_point(words: int) -> float:
+    """The power of two that counts are multiplied by: the largest for which no sum overflows."""
+    return float(2.0 ** (61 - max(1, words).bit_length()))
+
+
 class _Bench:
     """A thread's scratch space and its part of the sums."""
 
     def __init__(self, source_types: int, longest: int) -> None:
-        self.partial = Partial(
-            np.zeros(source_types + 1, np.int64),
-            np.zeros(3, np.int64),
-            np.zeros(source_types + 1, np.int64),
-        )
+        self.partial = Partial(np.zeros(source_types + 1, np.int64), np.zeros(3, np.int64))
         self.dense = np.zeros(2 * (source_types + 1))
-        self.local = np.full(source_types + 1, -1, np.int32)
+        self.word = np.full(source_types + 2, -1, np.int32)
+        self.count = np.empty(source_types + 1)
         self.buffer = np.empty(longest)
+
+
+@dataclass(eq=False)
+class _Block:
+    """Some of the shard's types: ``first..last - 1``, counted from its own first type."""
+
+    first: int
+    records: Occurrences
+    capacity: int
+    row_ptr: NDArray[np.int64]
+    row_word: NDArray[np.int32]
+    row_count: NDArray[np.float64]
+    null_count: NDArray[np.float64]
 
 
 class Shard:
     """The target types ``first..last - 1`` of one direction, and their part in EM.
 
-    Call :meth:`first`, then :meth:`step` for each further counting iteration, then
+    Call :meth:`discover`, then :meth:`step` for each counting iteration from the second on, then
     :meth:`links`, each with the parameters that :class:`.em.Coordinator` made of all shards'
-    partial sums. Equal input gives equal bits, for any split of the types over shards.
+    answers. Equal input gives equal bits, for any split of the types over shards.
 
     Args:
         text: both sides of all pairs; of the target side only the shard's types are read.
@@ -116,27 +121,46 @@ class Shard:
         self, text: Text, first: int, last: int, config: AlignmentConfig, *, threads: int = 1
     ) -> None:
         self.text = text
+        self.first = first
         self.config = config
         self.threads = threads
-        self.records: Records = sort_records(text, first, last)
+        self._given = text.given
         self._scale = fixed_point(text.words)
-        self._bounds = _blocks(text, first, last)
-        self._blocks: list[_Block] = []
-        self._counted = 0
+        self._records = sort_records(text, first, last)
+        self._blocks = _blocks(self._records, cells_by_type(text)[first:last], text.source.types)
+        self._begun = False
 
-    def first(self) -> Partial:
-        """The first iteration, in which all words are equally good translations."""
+    def discover(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Who meets whom in the text.
+
+        Returns:
+            How many of the shard's types each source word meets, int64[V + 1] (of the null word:
+            how many occur), and how many source words each of the shard's types meets,
+            int64[types]; the other direction can use the latter as its own.
+        """
         prior = self._prior(self.config.initial_tension)
-        self._blocks, partial = self._each(self._bounds, lambda *job: self._discover(prior, *job))
-        self._counted = 1
-        return self._after_pass(partial)
+
+        def meet(bench: _Bench, block: _Block) -> NDArray[np.int64]:
+            met = np.empty(len(block.null_count), np.int64)
+            bench.word[:] = -1
+            kernels.discover(
+                self._given, prior, block.records, bench.word, bench.partial.totals, met
+            )
+            return met
+
+        met, partial = self._each(self._blocks, meet)
+        return partial.totals, np.concatenate([*met, np.empty(0, np.int64)])
 
     def step(self, parameters: Parameters) -> Partial:
-        """One more counting iteration."""
+        """One counting iteration; the first call makes up for the first iteration, too."""
         prior = self._prior(parameters.tension)
-        _, partial = self._each(self._blocks, lambda *job: self._count(prior, parameters, *job))
-        self._counted += 1
-        return self._after_pass(partial)
+        if self._begun:
+            count = self._count
+        else:
+            count = self._begin
+            self._begun = True
+        _, partial = self._each(self._blocks, lambda *job: count(prior, parameters, *job))
+        return partial
 
     def links(
         self,
@@ -152,140 +176,76 @@ class Shard:
             scores: float64[target words] for their log-probabilities, or None.
         """
         prior = self._prior(parameters.tension)
+        floor = self.floor(parameters)
         scores = np.empty(0) if scores is None else scores
-        self._each(self._blocks, lambda *job: self._best(prior, parameters, links, scores, *job))
+
+        def link(_: _Bench, block: _Block) -> None:
+            found = self._entries(block, parameters)
+            kernels.link(
+                self._given, prior, block.records, self.text.target.starts,
+                found.row_ptr, found.row_word, found.row_prob, found.null_prob,
+                floor, np.ones(len(found.null_prob), np.bool_),
+                self.config.null_probability, floor.copy(), links, scores,
+            )  # fmt: skip
+
+        self._each(self._blocks, link)
 
     def places(self) -> NDArray[np.int64]:
         """Where the shard's words are among all target words, int64[records]."""
-        return self.text.target.starts[self.records.sentence] + self.records.position
+        return self.text.target.starts[self._records.sentence] + self._records.position
 
     def entries(self, parameters: Parameters) -> Iterator[Entries]:
         """The translation probabilities, block by block, in the order of types."""
-        for block in self._blocks:
-            weights = self._weights(block.row_count) * parameters.inverse[block.row_word]
-            null = self._weights(block.null_count) * parameters.inverse[0]
-            first = self.records.first + block.first
-            yield Entries(first, block.row_ptr, block.row_word, weights, null)
+        return (self._entries(block, parameters) for block in self._blocks)
+
+    def floor(self, parameters: Parameters) -> NDArray[np.float64]:
+        """What each source word gives a target word that it has no entry with, float64[V + 1]."""
+        return self._weights(np.zeros(len(parameters.inverse))) * parameters.inverse
+
+    def _entries(self, block: _Block, parameters: Parameters) -> Entries:
+        probs = self._weights(block.row_count) * parameters.inverse[block.row_word]
+        null = self._weights(block.null_count) * parameters.inverse[0]
+        return Entries(self.first + block.first, block.row_ptr, block.row_word, probs, null)
 
     def _prior(self, tension: float) -> Prior:
         return self.text.shapes.prior(tension, self.config.null_probability)
 
     def _weights(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
         out = np.empty_like(counts)
-        kernels.weights(counts, self.config.alpha, self.config.variational_bayes, out)
+        weights(counts, self.config.alpha, self.config.variational_bayes, out)
         return out
 
-    def _type_ptr(self, block: _Block) -> NDArray[np.int64]:
-        return self.records.type_ptr[block.first : block.last + 1]
-
-    def _where(self, prior: Prior) -> tuple[NDArray[np.generic], ...]:
-        text = self.text
-        tables = (prior.prior, prior.split, prior.powers, text.shapes.powers_at)
-        return (text.source.starts, text.target.starts, text.prior_row, *tables)
-
-    def _discover(self, prior: Prior, bench: _Bench, bounds: tuple[int, int, int]) -> _Block:
-        first, last, capacity = bounds
-        type_ptr = self.records.type_ptr[first : last + 1]
-        row_ptr = np.zeros(last - first + 1, np.int64)
+    def _begin(self, prior: Prior, parameters: Parameters, bench: _Bench, block: _Block) -> None:
+        config = self.config
         # Pages of these that stay untouched are never backed by memory.
-        row_word = np.empty(capacity + 1, np.int32)
-        row_count = np.empty(capacity)
-        starts, _, *where = self._where(prior)
-        used = kernels.first_pass(
-            self.text.source.tokens, starts, *where,
-            self.records.sentence, self.records.position, type_ptr, bench.dense, self._scale,
-            row_ptr, row_word, row_count, bench.partial.totals, bench.partial.distinct,
+        row_word = np.empty(block.capacity + 1, np.int32)
+        row_count = np.empty(block.capacity + 1)
+        used = kernels.begin(
+            self._given, self._prior(config.initial_tension), prior, block.records,
+            parameters.inverse, config.null_probability, config.alpha, config.variational_bayes,
+            self._scale, least_counts(config, self.text.longest),
+            bench.dense, bench.word, bench.count, kernels.RAMP, bench.buffer,
+            block.row_ptr, row_word, row_count, block.null_count,
+            bench.partial.totals, bench.partial.sums,
         )  # fmt: skip
-        occurrences = np.diff(type_ptr)
-        nulls = occurrences * self.config.null_probability
-        self._note_uniform(bench.partial, occurrences, nulls)
-        return _Block(first, last, row_ptr, row_word[:used].copy(), row_count[:used].copy(), nulls)
-
-    def _note_uniform(
-        self, partial: Partial, occurrences: NDArray[np.int64], nulls: NDArray[np.float64]
-    ) -> None:
-        fixed = int((nulls * self._scale + 0.5).astype(np.int64).sum())
-        logs = occurrences * (math.log(kept.UNSEEN) * (self._scale / kernels.LOG_UNIT))
-        partial.totals[0] += fixed
-        partial.distinct[0] += int(np.count_nonzero(occurrences))
-        partial.sums += np.array([0, fixed, int(logs.astype(np.int64).sum())])
+        block.row_word = row_word[:used].copy()
+        block.row_count = row_count[:used].copy()
 
     def _count(self, prior: Prior, parameters: Parameters, bench: _Bench, block: _Block) -> None:
-        kernels.weights(*self._weighing(block.row_count))
-        kernels.weights(*self._weighing(block.null_count))
-        records = (self.records.sentence, self.records.position, self._type_ptr(block))
-        rows = (block.row_ptr, block.row_word, block.row_count, block.null_count)
-        rest = (parameters.inverse, self.config.null_probability)
-        sums = (bench.partial.totals, bench.partial.sums)
-        if block.cells is None:
-            kernels.full_pass(
-                self.text.source.tokens, *self._where(prior), *records,
-                bench.dense, bench.buffer, self._scale, *rows, *rest, *sums,
-            )  # fmt: skip
-        else:
-            kept.kept_pass(
-                *self._where(prior), *records,
-                bench.dense, bench.buffer, self._scale, *rows, *rest, *block.cells, *sums,
-            )  # fmt: skip
-
-    def _weighing(
-        self, counts: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], float, bool, NDArray[np.float64]]:
-        return counts, self.config.alpha, self.config.variational_bayes, counts
-
-    def _after_pass(self, partial: Partial) -> Partial:
-        # The counts of the first iteration know only of distance: hopeless words show after the
-        # second.
-        if self._counted == min(2, self.config.iterations - 1):
-            self._each(self._blocks, self._keep)
-        return partial
-
-    def _keep(self, bench: _Bench, block: _Block) -> None:
-        type_ptr = self._type_ptr(block)
-        records = int(type_ptr[-1] - type_ptr[0])
-        lengths = self.text.source.lengths
-        cells = int(lengths[self.records.sentence[type_ptr[0] : type_ptr[-1]]].sum())
-        new_ptr = np.zeros_like(block.row_ptr)
-        new_word = np.empty_like(block.row_word)
-        new_count = np.empty_like(block.row_count)
-        cell_ptr = np.zeros(records + 1, np.int64)
-        entry = np.empty(cells, np.int32)
-        place = np.empty(cells, np.int32)
-        entries, used = kernels.keep(
-            self.text.source.tokens, self.text.source.starts, self.records.sentence, type_ptr,
-            bench.dense, bench.local, kernels.KEPT,
-            block.row_ptr, block.row_word, block.row_count, self._weights(block.row_count),
-            new_ptr, new_word, new_count, cell_ptr, entry, place,
-        )  # fmt: skip
-        block.row_ptr = new_ptr
-        block.row_word = new_word[:entries].copy()
-        block.row_count = new_count[:entries].copy()
-        block.cells = (cell_ptr, entry[:used].copy(), place[:used].copy())
-
-    def _best(
-        self,
-        prior: Prior,
-        parameters: Parameters,
-        links: NDArray[np.int32],
-        scores: NDArray[np.float64],
-        _: _Bench,
-        block: _Block,
-    ) -> None:
-        assert block.cells is not None
-        kept.kept_links(
-            *self._where(prior),
-            self.records.sentence, self.records.position, self._type_ptr(block),
-            block.row_ptr, block.row_word, self._weights(block.row_count),
-            self._weights(block.null_count), parameters.inverse, self.config.null_probability,
-            *block.cells, links, scores,
+        block.row_count = self._weights(block.row_count)
+        block.null_count = self._weights(block.null_count)
+        kernels.count(
+            self._given, prior, block.records, parameters.inverse, self.config.null_probability,
+            self._scale, bench.dense, kernels.RAMP, bench.buffer,
+            block.row_ptr, block.row_word, block.row_count, block.null_count,
+            bench.partial.totals, bench.partial.sums,
         )  # fmt: skip
 
     def _each(
         self, jobs: Sequence[Job], work: Callable[[_Bench, Job], Out]
     ) -> tuple[list[Out], Partial]:
-        source = self.text.source
-        longest = int(source.lengths[self.text.usable].max(initial=0))
-        benches = [_Bench(source.types, longest) for _ in range(self.threads)]
+        threads = max(1, min(self.threads, len(jobs)))
+        benches = [_Bench(self.text.source.types, self.text.longest) for _ in range(threads)]
         free: SimpleQueue[_Bench] = SimpleQueue()
         for bench in benches:
             free.put(bench)
@@ -297,10 +257,10 @@ class Shard:
             finally:
                 free.put(bench)
 
-        if self.threads == 1:
+        if threads == 1:
             done = [with_bench(job) for job in jobs]
         else:
-            with ThreadPoolExecutor(self.threads) as pool:
+            with ThreadPoolExecutor(threads) as pool:
                 done = list(pool.map(with_bench, jobs))
         partial = benches[0].partial
         for bench in benches[1:]:
@@ -308,16 +268,51 @@ class Shard:
         return done, partial
 
 
-def _blocks(text: Text, first: int, last: int) -> list[tuple[int, int, int]]:
-    """Runs of types, as (first, last, possible entries), counted from the shard's first type."""
-    possible = np.minimum(cells_by_type(text)[first:last], text.source.types)
+def least_counts(config: AlignmentConfig, longest: int) -> NDArray[np.float64]:
+    """By the length of the longest sentence, the count an entry must pass to be kept.
+
+    Returns float64[longest + 1]; -1 where nothing is hopeless, as without variational Bayes.
+    """
+    if not config.variational_bayes:
+        return np.full(longest + 1, -1.0)
+    lengths = np.minimum(np.arange(longest + 1), _LONG)
+
+    def weight(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        out = np.empty_like(counts)
+        weights(counts, config.alpha, True, out)
+        return out
+
+    hopeless = HOPELESS * weight(1.0 / (lengths + 1))
+    low, high = np.zeros(longest + 1), np.ones(longest + 1)
+    for _ in range(50):
+        middle = (low + high) / 2
+        above = weight(middle) > hopeless
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return np.where(weight(np.zeros(longest + 1)) > hopeless, -1.0, low)
+
+
+def _blocks(records: Occurrences, cells: NDArray[np.int64], source_types: int) -> list[_Block]:
+    possible = np.minimum(cells, source_types).tolist()
     blocks = []
     begin, size = 0, 0
-    for t, entries in enumerate(possible.tolist()):
+    for t, entries in enumerate(possible):
         if t > begin and size + entries > BLOCK_ENTRIES:
-            blocks.append((begin, t, size))
+            blocks.append(_block(records, begin, t, size))
             begin, size = t, 0
         size += entries
-    if last > first:
-        blocks.append((begin, last - first, size))
+    if possible:
+        blocks.append(_block(records, begin, len(possible), size))
     return blocks
+
+
+def _block(records: Occurrences, first: int, last: int, capacity: int) -> _Block:
+    type_ptr = frozen(records.type_ptr[first : last + 1])
+    return _Block(
+        first=first,
+        records=records._replace(type_ptr=type_ptr),
+        capacity=capacity,
+        row_ptr=np.zeros(last - first + 1, np.int64),
+        row_word=np.empty(0, np.int32),
+        row_count=np.empty(0),
+        null_count=np.zeros(last - first),
+    )
