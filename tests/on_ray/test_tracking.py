@@ -109,3 +109,12 @@ def test_files_land_under_the_storage_folder(tracker: Tracker, tmp_path: Path) -
     assert parent.info.artifact_uri.startswith("file://")
     listed = tracker._client.list_artifacts(parent.info.run_id)
     assert [item.path for item in listed] == ["report.html"]
+
+
+def test_a_database_half_made_by_a_killed_process_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "mlflow-killed").mkdir()
+    (tmp_path / "mlflow-killed" / "mlflow.db").write_bytes(b"SQLite format 3\0cut off")
+    tracker = Tracker.open(None, tmp_path, "after", {})
+    tracker.end("FINISHED")
+    assert tracker.problem is None
+    assert (tmp_path / "mlflow.db").is_file()

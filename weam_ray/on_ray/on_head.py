@@ -114,6 +114,12 @@ class Running:
         return open(self.folder / "lock", "a", encoding="utf8")
 
 
+def studies_running(storage: Path) -> list[str]:
+    """Names of the studies whose sweep runs, below a storage folder."""
+    folders = sorted(storage.glob("studies/*/submitted"))
+    return [folder.parent.name for folder in folders if Running(folder).runs()]
+
+
 def lacking(resources: ResourcesConfig, there: Mapping[str, float]) -> dict[str, float]:
     """What the study's largest job asks for and no cluster of this size has."""
     wanted = {
@@ -182,12 +188,19 @@ def _run(arguments: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run or follow a study on this cluster; returns the sweep's exit status."""
     parser = argparse.ArgumentParser(prog="python -m weam_ray.on_ray.on_head")
-    parser.add_argument("study", type=Path)
+    parser.add_argument("study", type=Path, nargs="?", help="the study file")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--minutes", type=float, default=20, help="to wait for a first worker")
+    parser.add_argument("--running", type=Path, metavar="STORAGE", help="say which studies run")
+    parsed = parser.parse_args(arguments)
+    if parsed.running is not None:
+        print(ENDED + json.dumps({"running": studies_running(parsed.running)}), flush=True)
+        return 0
+    if parsed.study is None:
+        parser.error("name a study file")
     os.environ.setdefault("RAY_ADDRESS", "auto")
     try:
-        status = _run(parser.parse_args(arguments))
+        status = _run(parsed)
     except WeamError as error:
         _say(str(error))
         status = 2

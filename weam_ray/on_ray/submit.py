@@ -122,10 +122,16 @@ class Cluster:
         """The argument of ``ray exec`` for a command in the folder of the copied code."""
         return [f"cd {_CODE} && {command}"]
 
-    def answers(self) -> bool:
-        """Whether the cluster is up."""
-        *_, status = self.stream("exec", *self.on_head("ray status"))
-        return status == "0"
+    def studies_running(self) -> list[str] | None:
+        """Names of the studies whose sweep runs; None when the cluster is not up."""
+        command = (
+            f"ray status >/dev/null && python -m weam_ray.on_ray.on_head --running {self.storage}"
+        )
+        for line in self.stream("exec", *self.on_head(command)):
+            if line.startswith(ENDED):
+                names: list[str] = json.loads(line.removeprefix(ENDED))["running"]
+                return names
+        return None
 
 
 TOKEN_MOUNT = "~/.ray/auth_token"
@@ -178,7 +184,7 @@ def submit(
 
 
 def make_token() -> Path:
-    """The secret that all machines of your clusters share; made on first use, for your eyes only."""
+    """The file of the secret that your clusters' machines share; made on first use, mode 600."""
     path = Path(TOKEN_MOUNT).expanduser()
     if not path.exists():
         ray = str(Path(sys.executable).with_name("ray"))
@@ -213,12 +219,16 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _bring_up(cluster: Cluster, say: Say) -> None:
     started = time.monotonic()
-    if cluster.answers():
-        # Left as it is: a sweep may run there with the code that was copied for it.
-        say(f"cluster {cluster.name} is up")
+    running = cluster.studies_running()
+    if running:
+        # Nothing is copied over code that a sweep may still import.
+        say(f"cluster {cluster.name} is up and runs {', '.join(running)}; code is left as it is")
         return
-    say(f"bringing up cluster {cluster.name} (all that Ray says: {cluster.log})")
-    cluster.ray("up")
+    if running is None:
+        say(f"bringing up cluster {cluster.name} (all that Ray says: {cluster.log})")
+        cluster.ray("up")
+    else:
+        cluster.ray("up", "--no-restart")
     say(f"cluster {cluster.name} is up after {time.monotonic() - started:.0f} s")
 
 

@@ -6,10 +6,12 @@ are in the store, and what could not be written is said once.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,10 +51,11 @@ def _while_it_answers(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # third-party deprecations are not the user's to mend
             from mlflow.exceptions import MlflowException
+            from sqlalchemy.exc import SQLAlchemyError
 
             try:
                 write(tracker, *args, **kwargs)
-            except (MlflowException, OSError) as error:
+            except (MlflowException, SQLAlchemyError, OSError) as error:
                 tracker.problem = f"{type(error).__name__}: {error}".splitlines()[0]
                 log.warning("tracking stopped: %s", tracker.problem)
 
@@ -101,6 +104,7 @@ class Tracker:
 
         if artifacts:
             artifacts.mkdir(parents=True, exist_ok=True)
+            _make_database(Path(self.uri.removeprefix("sqlite:///")))
         self._client = MlflowClient(tracking_uri=self.uri)
         found = self._client.get_experiment_by_name(self.experiment)
         location = artifacts.as_uri() if artifacts else None
@@ -180,6 +184,22 @@ class Tracker:
 
     def _run(self, cell: str | None) -> str:
         return self._parent if cell is None else self._runs[cell]
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's tables beside ``path`` and rename the whole: a process killed while they are
+    being made, or two that start together, leave no half-made database behind.
+    """
+    if path.exists():
+        return
+    from mlflow.tracking import MlflowClient
+
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="mlflow-") as folder:
+        draft = Path(folder) / path.name
+        MlflowClient(tracking_uri=f"sqlite:///{draft}").search_experiments(max_results=1)
+        # A link fails where a file stands already: the first of two processes wins.
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
 
 
 def _this_process() -> str:
