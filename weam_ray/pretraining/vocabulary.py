@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,9 @@ def train_vocabulary(
     from transformers import PreTrainedTokenizerFast
 
     chosen = _sample(texts, config)
-    tokenizer = _untrained(config)
-    # Sorted languages, first lines first: the trainer's ties follow the order it reads in.
-    lines = itertools.chain.from_iterable(chosen[language] for language in sorted(chosen))
-    tokenizer.train_from_iterator(lines, _trainer(config))
+    lines = list(itertools.chain.from_iterable(chosen[language] for language in sorted(chosen)))
+    train = _wordpiece if config.algorithm == "wordpiece" else _unigram
+    tokenizer = train(lines, config)
     _frame(tokenizer)
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
     fast = PreTrainedTokenizerFast(
@@ -90,11 +90,7 @@ def _sample(texts: Mapping[str, Path], config: VocabularyConfig) -> dict[str, li
     """Lines of each language, up to its share of `max_characters`."""
     sizes: dict[str, int] = {}
     for language, path in sorted(texts.items()):
-        sizes[language] = 0
-        for line in read_lines(path):
-            sizes[language] += len(line)
-            if sizes[language] >= config.max_characters:
-                break
+        sizes[language] = sum(map(len, read_lines(path)))
         if not sizes[language]:
             raise DataError("no text in this file", place=str(path), cure="Give it some lines.")
     shares = language_shares(sizes, config.temperature)
@@ -114,19 +110,80 @@ def _up_to(lines: Iterator[str], characters: float) -> Iterator[str]:
             break
 
 
-def _untrained(config: VocabularyConfig) -> Any:
-    import tokenizers
-    from tokenizers import decoders, models, normalizers, pre_tokenizers
+def _wordpiece(lines: list[str], config: VocabularyConfig) -> Any:
+    """A trained WordPiece tokenizer, the same for the same lines.
 
-    if config.algorithm == "wordpiece":
-        tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        tokenizer.normalizer = normalizers.BertNormalizer(
-            lowercase=config.lowercase, strip_accents=config.lowercase
+    The trainer numbers the pieces inside words (`##a`) in the order of a randomly seeded hash map
+    and breaks ties between merges by those numbers (huggingface/tokenizers issue 1794). Listed
+    beforehand as if they were special tokens, they are numbered in the order given.
+    """
+    from tokenizers import Tokenizer, models, trainers
+
+    def train(size: int, first: list[str]) -> dict[str, int]:
+        tokenizer = _bert_pieces(Tokenizer(models.WordPiece(unk_token="[UNK]")), config)
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=size, special_tokens=first, show_progress=False, min_frequency=2
         )
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece()
-        return tokenizer
-    tokenizer = tokenizers.Tokenizer(models.Unigram())
+        tokenizer.train_from_iterator(lines, trainer)
+        entries: dict[str, int] = tokenizer.get_vocab()
+        return entries
+
+    characters = train(0, list(_SPECIAL))
+    inside = sorted(piece for piece in characters if piece.startswith("##") and len(piece) == 3)
+    vocabulary = train(config.size, [*_SPECIAL, *inside])
+    # BERT gives up on words of more than 100 characters; a Thai sentence is one long word.
+    model = models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=1000)
+    tokenizer = _bert_pieces(Tokenizer(model), config)
+    tokenizer.add_special_tokens(list(_SPECIAL))
+    return tokenizer
+
+
+def _bert_pieces(tokenizer: Any, config: VocabularyConfig) -> Any:
+    from tokenizers import decoders, normalizers, pre_tokenizers
+
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        lowercase=config.lowercase, strip_accents=config.lowercase
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _unigram(lines: list[str], config: VocabularyConfig) -> Any:
+    """A trained Unigram tokenizer, the same for the same lines.
+
+    The trainer walks randomly seeded hash maps: scores differ in their last bits, and characters
+    kept only because the text has them get the least score, plus 0, 1, 2, … ten-thousandths in any
+    order. The first is rounded away; the second all get the least score.
+    """
+    from tokenizers import Tokenizer, models, trainers
+
+    tokenizer = _sentence_pieces(Tokenizer(models.Unigram()), config)
+    trainer = trainers.UnigramTrainer(
+        vocab_size=config.size,
+        special_tokens=list(_SPECIAL),
+        unk_token="[UNK]",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    trained = json.loads(tokenizer.to_str())["model"]["vocab"]
+    scores: dict[str, float] = {piece: score for piece, score in trained if piece not in _SPECIAL}
+    least = min(scores.values())
+    for piece, score in scores.items():
+        steps = (score - least) / 1e-4
+        arbitrary = len(piece) == 1 and steps < len(scores) and abs(steps - round(steps)) < 1e-5
+        scores[piece] = round(least if arbitrary else score, 4)
+    pieces = sorted(scores, key=lambda piece: (-scores[piece], piece))
+    ordered = [(name, 0.0) for name in _SPECIAL] + [(piece, scores[piece]) for piece in pieces]
+    model = models.Unigram(ordered, unk_id=_SPECIAL.index("[UNK]"))
+    tokenizer = _sentence_pieces(Tokenizer(model), config)
+    tokenizer.add_special_tokens(list(_SPECIAL))
+    return tokenizer
+
+
+def _sentence_pieces(tokenizer: Any, config: VocabularyConfig) -> Any:
+    from tokenizers import decoders, normalizers, pre_tokenizers
+
     steps: list[normalizers.Normalizer] = [normalizers.NFKC()]
     if config.lowercase:
         steps += [normalizers.Lowercase(), normalizers.NFD(), normalizers.StripAccents()]
@@ -134,17 +191,6 @@ def _untrained(config: VocabularyConfig) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
     return tokenizer
-
-
-def _trainer(config: VocabularyConfig) -> Any:
-    from tokenizers import trainers
-
-    shared: dict[str, Any] = dict(
-        vocab_size=config.size, special_tokens=list(_SPECIAL), show_progress=False
-    )
-    if config.algorithm == "wordpiece":
-        return trainers.WordPieceTrainer(**shared, min_frequency=2)
-    return trainers.UnigramTrainer(**shared, unk_token="[UNK]")
 
 
 def _frame(tokenizer: Any) -> None:
