@@ -138,9 +138,9 @@ def test_the_last_step_alone_needs_no_dev(
 
 
 def test_evaluation_does_not_depend_on_batch_size_or_padding(
-    encoder: Path, items: pa.Table
+    encoder: Path, world: Callable[..., pa.Table]
 ) -> None:
-    tokens = tokenise_items(items, encoder, 128)
+    tokens = tokenise_items(world(train=0, dev=40, test=20), encoder, 128)
     model = load_classifier(encoder, 0, torch.device("cpu")).eval()
     expected = np.empty((len(tokens), 3), np.float32)
     collator = Collator(tokens, torch.device("cpu"))

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from weam_ray.errors import ConfigError, DataError
 from weam_ray.identity import Placement, StageConfig
+from weam_ray.transfer.hub import PREFIX, HubSplit, fetch_split
 from weam_ray.transfer.reading import LABELS, NliRow, read_nli
 
 ITEMS_SCHEMA = pa.schema(
@@ -36,8 +37,9 @@ class ItemsConfig(StageConfig):
     """Where the NLI items are and how many of them are used.
 
     A pattern is a path in which ``{language}`` stands for the language and ``*`` for any text, as
-    in the Hub's ``{language}/validation-*.parquet``. A file may also hold several languages, told
-    apart by a column ``language``.
+    in ``{language}/validation-*.parquet``, or a split of the Hugging Face Hub, as in
+    ``hub:facebook/xnli/{language}/validation`` or ``hub:nyu-mll/multi_nli/default/train``. A file
+    may also hold several languages, told apart by a column ``language``.
     """
 
     train: FilePattern = None
@@ -68,6 +70,15 @@ class ItemsConfig(StageConfig):
     test_limit: Annotated[int | None, Field(ge=3)] = None
     """The same for test."""
 
+    offline: Annotated[bool, Placement()] = False
+    """Never fetch anything from the Hub: use what was fetched before."""
+
+    hub_cache: Annotated[Path, Placement()] = Path("~/.cache/weam-ray/hub")
+    """Where splits of the Hub are kept, as parquet files."""
+
+    hub_mirror: Annotated[Path | None, Placement()] = None
+    """A folder with ``owner/name`` folders laid out as on the Hub, read in its place."""
+
     def split_languages(self, split: str) -> tuple[str, ...]:
         """The languages asked for in ``train``, ``dev`` or ``test``."""
         if split == "train":
@@ -80,9 +91,12 @@ class ItemsConfig(StageConfig):
 def item_files(config: ItemsConfig) -> dict[str, tuple[Path, ...]]:
     """The files of each ``split/language`` asked for; their content is part of the identity.
 
+    What is named on the Hub is fetched first, unless it was before.
+
     Raises:
         ConfigError: no pattern at all.
         DataError: a language has no file, with the languages that have one.
+        ResourceError: the Hub can't be reached.
     """
     files: dict[str, tuple[Path, ...]] = {}
     for split in SPLITS:
@@ -90,7 +104,7 @@ def item_files(config: ItemsConfig) -> dict[str, tuple[Path, ...]]:
         if pattern is None:
             continue
         found = {
-            language: _matches(pattern.replace("{language}", language))
+            language: _paths(pattern.replace("{language}", language), config)
             for language in config.split_languages(split)
         }
         for language, paths in found.items():
@@ -134,9 +148,9 @@ def check_items(items: pa.Table) -> None:
     """Refuse items that would give wrong or incomparable accuracies.
 
     Raises:
-        DataError: other columns than :data:`ITEMS_SCHEMA`; a label outside 0, 1, 2; an item twice
-            in a language; in dev or test, languages with unequal item counts, other items, or
-            another gold label for the same item.
+        DataError: other columns than :data:`ITEMS_SCHEMA`; a label outside 0, 1, 2; in dev or
+            test an item twice in a language, or languages with unequal item counts, other items,
+            or another gold label for the same item.
     """
     if not items.schema.equals(ITEMS_SCHEMA):
         raise DataError(f"items have the columns {items.schema}, not {ITEMS_SCHEMA}")
@@ -147,14 +161,14 @@ def check_items(items: pa.Table) -> None:
         raise DataError(
             f"label {row['label']} is none of 0, 1, 2", place=f"{row['language']} {row['item']}"
         )
-    for split in SPLITS:
+    # Nothing is told apart by a training item's name, so those need be neither unique nor parallel.
+    for split in ("dev", "test"):
         of_split = items.filter(pc.equal(items["split"], split))
         golds = {
             language: _gold_by_item(of_split, split, language)
             for language in of_split["language"].unique().to_pylist()
         }
-        if split != "train":
-            _check_parallel(golds, split)
+        _check_parallel(golds, split)
 
 
 def items_facts(items: pa.Table) -> dict[str, Any]:
@@ -177,7 +191,16 @@ def hash_order(names: Sequence[str], salt: str) -> np.ndarray:
     return np.asarray(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
 
 
-def _matches(pattern: str) -> tuple[Path, ...]:
+def _paths(pattern: str, config: ItemsConfig) -> tuple[Path, ...]:
+    if pattern.startswith(PREFIX):
+        return (
+            fetch_split(
+                HubSplit.parse(pattern),
+                config.hub_cache.expanduser(),
+                offline=config.offline,
+                mirror=config.hub_mirror,
+            ),
+        )
     path = Path(pattern)
     if path.is_file():
         return (path,)

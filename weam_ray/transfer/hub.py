@@ -1,0 +1,130 @@
+"""Data sets of the Hugging Face Hub as local parquet files, through ``datasets``.
+
+``hub:facebook/xnli/{language}/validation`` names repository, configuration and split. It is
+fetched once into a folder of parquet files, from which everything else reads: so content hashes,
+offline runs and machines without ``datasets`` work alike.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from weam_ray.errors import ConfigError, DataError, ResourceError
+
+PREFIX = "hub:"
+
+_NAME = re.compile(r"[\w.-]+/[\w.-]+/[\w.-]+/[\w.-]+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class HubSplit:
+    """One split of one configuration of a data set."""
+
+    repository: str
+    """``owner/name``."""
+
+    configuration: str
+    """``default`` where the data set has only one."""
+
+    split: str
+
+    @classmethod
+    def parse(cls, text: str) -> HubSplit:
+        """From ``hub:owner/name/configuration/split``.
+
+        Raises:
+            ConfigError: not of that form.
+        """
+        name = text.removeprefix(PREFIX)
+        if not _NAME.fullmatch(name) or ".." in name:
+            raise ConfigError(
+                f"{text!r} names no split of the Hub",
+                cure="Write hub:owner/name/configuration/split, as in"
+                " hub:facebook/xnli/{language}/validation.",
+            )
+        owner, repository, configuration, split = name.split("/")
+        return cls(f"{owner}/{repository}", configuration, split)
+
+    def path(self, cache: Path) -> Path:
+        """Where the split lies once fetched."""
+        owner, name = self.repository.split("/")
+        return cache / f"{owner}--{name}" / self.configuration / f"{self.split}.parquet"
+
+
+def fetch_split(source: HubSplit, cache: Path, *, offline: bool, mirror: Path | None) -> Path:
+    """The local parquet file of a split, fetched if it isn't there yet.
+
+    Args:
+        cache: folder of fetched splits.
+        offline: never touch the network; a mirror is still read.
+        mirror: a folder with ``owner/name`` folders laid out as on the Hub, read instead of it.
+
+    Raises:
+        DataError: not fetched yet and offline, or no such data set, configuration or split.
+        ResourceError: ``datasets`` is not installed, or the Hub can't be reached.
+    """
+    path = source.path(cache)
+    if path.is_file():
+        return path
+    place = f"{PREFIX}{source.repository}/{source.configuration}/{source.split}"
+    location = source.repository if mirror is None else str(mirror / source.repository)
+    if mirror is not None and not Path(location).is_dir():
+        raise DataError(f"the mirror has no folder {location}", place=place)
+    if mirror is None and offline:
+        raise DataError(
+            f"not fetched yet ({path} is missing) and the run is offline",
+            place=place,
+            cure="Run once without offline, or copy the file there.",
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _download(source, location, path, place)
+    return path
+
+
+def _download(source: HubSplit, location: str, path: Path, place: str) -> None:
+    try:
+        import datasets
+    except ImportError:
+        raise ResourceError(
+            "reading from the Hub needs the package datasets",
+            place=place,
+            cure="Install it, or fetch the files elsewhere and give their paths.",
+        ) from None
+    # Everything is written beside the file and renamed, so a killed fetch leaves no half file.
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=path.parent) as scratch, _quiet():
+        try:
+            found = datasets.load_dataset(
+                location, source.configuration, split=source.split, cache_dir=scratch
+            )
+        except (ValueError, FileNotFoundError) as error:
+            raise DataError(
+                f"no such data set, configuration or split ({error})", place=place
+            ) from error
+        except OSError as error:
+            raise ResourceError(
+                f"can't fetch it ({error})",
+                place=place,
+                cure="Check the network, or give local files.",
+            ) from error
+        draft = Path(scratch) / "split.parquet"
+        found.to_parquet(str(draft))
+        os.replace(draft, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    import datasets
+
+    were = datasets.utils.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not were:
+            datasets.enable_progress_bars()
