@@ -299,6 +299,8 @@ def test_cells_run_side_by_side_as_resources_allow_and_money_follows_the_wall_ti
     assert wall("resources.cell_gpus=0.5", machine=gpus) == pytest.approx(2.0, rel=1e-3)
     assert wall("resources.cell_gpus=1", machine=gpus) == pytest.approx(4.0, rel=1e-3)
     assert wall("resources.cell_gpus=0.4", machine=gpus) == pytest.approx(2.0, rel=1e-3)
+    both = ("resources.cell_gpus=1", "resources.cell_workers=2")
+    assert wall(*both, machine=gpus) == pytest.approx(8.0, rel=1e-3)
     found = estimate_of(read_small(tmp_path, **more), price_per_hour=2.0)
     assert found.cost == pytest.approx(8.0, rel=1e-3)
     assert estimate_of(read_small(tmp_path, **more)).cost is None
@@ -307,9 +309,10 @@ def test_cells_run_side_by_side_as_resources_allow_and_money_follows_the_wall_ti
 @pytest.mark.parametrize(
     ("overrides", "machine", "words"),
     [
-        (["resources.cell_threads=4"], MACHINE, "cell_threads is 4, and there are 2 CPUs"),
-        (["resources.base_threads=4"], MACHINE, "base_threads is 4, and there are 2 CPUs"),
-        (["resources.cell_gpus=1"], MACHINE, "cell_gpus is 1, and there are 0 GPUs"),
+        (["resources.cell_threads=4"], MACHINE, "cell_threads asks for 4 CPUs, and there are 2"),
+        (["resources.base_threads=4"], MACHINE, "base_threads asks for 4 CPUs, and there are 2"),
+        (["resources.cell_gpus=1"], MACHINE, "cell_gpus asks for 1 GPUs, and there are 0"),
+        (["resources.cell_workers=3"], MACHINE, "cell_threads asks for 3 CPUs, and there are 2"),
         ([], Machine(cpus=2, disk_free=10), "don't fit the 10 B free"),
         (["base.hidden=4096"], Machine(cpus=2, memory=2**20), "of memory a cell"),
         (["grid.domain=talks", "grid.pair=en-fr", "grid.method=weam"], MACHINE, "every cell is a"),

@@ -33,7 +33,7 @@ class Machine:
     disk_free: int | None = None
     """Bytes where the store lies."""
     flops: float | None = None
-    """Training arithmetic a second of one cell, as :func:`weam_ray.study.calibration.measure`
+    """Training arithmetic a second of one worker, as :func:`weam_ray.study.calibration.measure`
     finds it; None where it was not measured."""
 
 
@@ -97,10 +97,17 @@ def estimate(
     """Estimate what a plan lacks; reads the store and runs nothing."""
     book = Workbook(plan.steps, store)
     known = _Past(store, book, {stage for stage, _, missing in plan.stages() if missing})
+    speed = {
+        stage: None
+        if machine.flops is None
+        else machine.flops * (resources.cell_workers if stage == "encoder" else 1)
+        for stage in TRAINING
+    }
     stages = tuple(
-        _stage(stage, total, plan, book, known, machine) for stage, total, _ in plan.stages()
+        _stage(stage, total, plan, book, known, speed.get(stage))
+        for stage, total, _ in plan.stages()
     )
-    at_once = _at_once(resources.cell_threads, resources.cell_gpus, machine)
+    at_once = _at_once(resources, machine)
     wall = sum(
         (one.seconds or 0.0) / _side_by_side(one, resources, machine, at_once) for one in stages
     )
@@ -117,11 +124,11 @@ def estimate(
 
 
 def _stage(
-    stage: str, total: int, plan: Plan, book: Workbook, known: _Past, machine: Machine
+    stage: str, total: int, plan: Plan, book: Workbook, known: _Past, flops: float | None
 ) -> StageEstimate:
     steps = plan.missing_of(stage)
     loads = [book.workload(step.address) for step in steps]
-    times = [known.seconds(stage, load, machine.flops) for load in loads]
+    times = [known.seconds(stage, load, flops) for load in loads]
     sizes = [known.bytes(stage, load) for load in loads]
     bases = Counter(basis for _, basis in times)
     return StageEstimate(
@@ -166,7 +173,7 @@ class _Past:
         if load.amount is not None and rates:
             seconds = sum(seconds for seconds, _ in rates)
             return load.amount * seconds / sum(amount for _, amount in rates), "recorded"
-        if load.amount is not None and stage in TRAINING and flops:
+        if load.amount is not None and flops:
             return load.amount / flops, "calibrated"
         return None, "not known"
 
@@ -193,11 +200,14 @@ def _records(store: Store, stage: str) -> list[Artifact]:
     return found
 
 
-def _at_once(threads: int, gpus: float, machine: Machine) -> int:
-    slots = machine.cpus // threads
+def _at_once(resources: ResourcesConfig, machine: Machine) -> int:
+    """Cells side by side; one that trains on several workers takes the threads and GPUs of all."""
+    workers, gpus = resources.cell_workers, resources.cell_gpus
+    slots = machine.cpus // (resources.cell_threads * workers)
     if gpus > 0:
         # Below 1, cells share a GPU; they are never split over two.
-        whole = int(machine.gpus // gpus) if gpus >= 1 else int(machine.gpus) * int(1 / gpus)
+        a_gpu = int(1 / gpus) if gpus < 1 else 1
+        whole = int(machine.gpus) * a_gpu if gpus < 1 else int(machine.gpus // (gpus * workers))
         slots = min(slots, whole)
     return max(1, slots)
 
@@ -208,7 +218,7 @@ def _side_by_side(
     if stage.stage in ("corpus", "links"):
         slots = machine.cpus
     elif stage.stage in ("base", "vocabulary", "tokens"):
-        slots = _at_once(resources.base_threads, 0.0, machine)
+        slots = machine.cpus // resources.base_threads
     else:
         slots = at_once
     return max(1, min(slots, stage.to_run))
@@ -227,19 +237,17 @@ def _problems(
         found.append("every cell is a hole: there is nothing to run (is data_dir right?)")
     if not plan.missing:
         return found
-    for name, threads in (
-        ("base_threads", resources.base_threads),
-        ("cell_threads", resources.cell_threads),
+    workers = resources.cell_workers
+    for name, wanted, there, kind in (
+        ("base_threads", resources.base_threads, machine.cpus, "CPUs"),
+        ("cell_threads", resources.cell_threads * workers, machine.cpus, "CPUs"),
+        ("cell_gpus", resources.cell_gpus * workers, machine.gpus, "GPUs"),
     ):
-        if threads > machine.cpus:
-            found.append(f"resources.{name} is {threads}, and there are {machine.cpus} CPUs")
-    if resources.cell_gpus > machine.gpus:
-        found.append(
-            f"resources.cell_gpus is {resources.cell_gpus:g}, and there are {machine.gpus:g} GPUs"
-        )
+        if wanted > there:
+            found.append(f"resources.{name} asks for {wanted:g} {kind}, and there are {there:g}")
     if machine.disk_free is not None and size > machine.disk_free:
         found.append(f"{in_bytes(size)} of output don't fit the {in_bytes(machine.disk_free)} free")
-    memory = _training_memory(plan, book)
+    memory = _training_memory(plan, book) * workers
     if machine.memory is not None and not resources.cell_gpus and memory > machine.memory:
         found.append(
             f"training needs at least {in_bytes(memory)} of memory a cell, and there are"
