@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from small_study import plan_of, pretend, read_small, store_of
 
@@ -16,10 +19,12 @@ from weam_ray.errors import ResourceError
 from weam_ray.study.calibration import measure
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.estimate import Estimate, Machine, StageEstimate, estimate, largest_shape
+from weam_ray.study.item_counts import count_files
 from weam_ray.study.plan import Plan
 from weam_ray.study.plan_text import in_thousands, in_time, plan_text
 from weam_ray.study.reasons import difference
 from weam_ray.study.workload import Shape
+from weam_ray.transfer.items import ItemsConfig
 
 MACHINE = Machine(cpus=2, memory=2**34, disk_free=2**34)
 
@@ -224,20 +229,38 @@ def test_a_budget_in_epochs_becomes_steps_of_the_size(tmp_path: Path) -> None:
     assert stage_of(estimate_of(study), "encoder").optimiser_steps == 6 + 12
 
 
-def test_fine_tuning_in_epochs_is_counted_from_the_limit_and_then_from_the_items(
+def test_fine_tuning_in_epochs_is_counted_from_the_files_and_then_from_the_items(
     tmp_path: Path,
 ) -> None:
     changes: dict[str, Any] = {
         "grid": {"method": "none"},
         "transfer": {"steps": None, "epochs": 2.0, "batch_size": 4, "max_length": 16},
     }
-    study = read_small(tmp_path, **changes)
-    assert stage_of(estimate_of(study), "transfer").optimiser_steps is None
-    limited = read_small(tmp_path, items={"train_limit": 10}, **changes)
-    assert stage_of(estimate_of(limited), "transfer").optimiser_steps == 2 * 3
+
+    def steps(**more: Any) -> int | None:
+        study = read_small(tmp_path, **more, **changes)
+        (tmp_path / "data" / "train.en").write_text("an item\n" * 9)
+        return stage_of(estimate_of(study), "transfer").optimiser_steps
+
+    assert steps() == 2 * 3
+    assert steps(items={"train_limit": 4}) == 2 * 1
     study = read_small(tmp_path, **changes)
     pretend(plan_of(study).missing_of("items")[0], store_of(study))
     assert stage_of(estimate_of(study), "transfer").optimiser_steps == 2 * 2
+
+
+def test_items_of_any_format_are_counted_before_they_are_read(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "train.en.jsonl.gz", "wt") as stream:
+        stream.write("{}\n" * 5)
+    pq.write_table(pa.table({"language": ["en", "de"] * 3}), tmp_path / "dev.parquet")
+    config = ItemsConfig(
+        train=str(tmp_path / "train.{language}.jsonl.gz"),
+        dev=str(tmp_path / "dev.parquet"),
+        languages=("en", "de"),
+    )
+    assert count_files(config) == {("train", "en"): 5, ("dev", "en"): 3, ("dev", "de"): 3}
+    (tmp_path / "dev.parquet").write_bytes(b"broken")
+    assert count_files(config) is None
 
 
 def test_time_comes_from_like_work_in_the_store_and_scales_with_it(tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -14,10 +13,12 @@ from weam_ray.corpus.config import CorpusConfig
 from weam_ray.errors import WeamError
 from weam_ray.experiment import BaseStep, EncoderStep, LinksStep, VocabularyStep
 from weam_ray.identity import StageConfig
+from weam_ray.study.item_counts import Counts, count_files, count_made, total
 from weam_ray.transfer.config import TransferConfig
 from weam_ray.transfer.items import ItemsConfig
 
 _CONFIGS: Mapping[str, type[StageConfig]] = {
+    "items": ItemsConfig,
     "corpus": CorpusConfig,
     "links": LinksStep,
     "vocabulary": VocabularyStep,
@@ -95,7 +96,7 @@ class Workbook:
         self._store = store
         self._entries: dict[str, Entry | None] = {}
         self._shapes: dict[str, Shape | None] = {}
-        self._items: dict[str, ItemCounts | None] = {}
+        self._items: dict[str, Counts | None] = {}
 
     def workload(self, address: str) -> Workload:
         """The work of a step; an empty one when nothing is known of it."""
@@ -164,44 +165,32 @@ class Workbook:
     def _transfer(self, entry: Entry, config: TransferConfig) -> Workload:
         shape = self.shape(entry.upstream["encoder"])
         items = self._item_counts(entry)
-        steps, rows = config.steps, self._training_items(entry, config, items)
-        if steps is None and rows is not None:
+        steps = config.steps
+        if steps is None and items is not None:
+            rows = total(items, "train", config.source_languages)
             steps = max(1, math.ceil(config.epochs * math.ceil(rows / config.batch_size)))
         training = _training(shape, steps, config.batch_size * config.max_length)
         if items is None or training.amount is None or shape is None:
             return training
-        dev = sum(items.of("dev", config.target_languages).values())
-        test = sum(items.of("test", config.target_languages).values())
+        dev = total(items, "dev", config.target_languages)
+        test = total(items, "test", config.target_languages)
         # A forward pass alone is a third of the arithmetic of a training step.
         read = (dev * config.evaluations + test) * config.max_length
-        return Workload(
-            optimiser_steps=training.optimiser_steps,
-            tokens=training.tokens,
-            shape=shape,
-            amount=training.amount + shape.training_flops(read) / 3.0,
-        )
+        return replace(training, amount=training.amount + shape.training_flops(read) / 3.0)
 
-    def _training_items(
-        self, entry: Entry, config: TransferConfig, counts: ItemCounts | None
-    ) -> int | None:
-        if counts is not None:
-            return sum(counts.of("train", config.source_languages).values())
-        items = self.entry(self._items_address(entry))
-        if items is None or not isinstance(items.config, ItemsConfig):
-            return None
-        limit = items.config.train_limit
-        return None if limit is None else limit * len(config.source_languages)
-
-    def _items_address(self, entry: Entry) -> str:
+    def _item_counts(self, entry: Entry) -> Counts | None:
         tokens = self.entry(entry.upstream.get("tokens", ""))
-        return tokens.upstream.get("items", "") if tokens else ""
-
-    def _item_counts(self, entry: Entry) -> ItemCounts | None:
-        address = self._items_address(entry)
+        address = tokens.upstream.get("items", "") if tokens else ""
         if address not in self._items:
-            found = self._store.find(address) if address else None
-            self._items[address] = None if found is None else ItemCounts(found)
+            self._items[address] = self._count_items(address)
         return self._items[address]
+
+    def _count_items(self, address: str) -> Counts | None:
+        entry = self.entry(address)
+        if entry is None or not isinstance(entry.config, ItemsConfig):
+            return None
+        made = self._store.find(address)
+        return count_files(entry.config) if made is None else count_made(made)
 
     def shape(self, address: str) -> Shape | None:
         """The encoder that a base or encoder step ends with."""
@@ -240,29 +229,6 @@ class Workbook:
     def _recorded_steps(self, address: str) -> int | None:
         found = self._store.find(address)
         return int(found.facts["steps"]) if found and "steps" in found.facts else None
-
-
-class ItemCounts:
-    """How many items of each split and language an ``items`` artifact holds."""
-
-    def __init__(self, items: Artifact) -> None:
-        self._path = items.path / "items.parquet"
-
-    @cached_property
-    def _counts(self) -> dict[tuple[str, str], int]:
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(self._path, columns=["split", "language"])
-        groups = table.group_by(["split", "language"]).aggregate([([], "count_all")])
-        return {(row["split"], row["language"]): row["count_all"] for row in groups.to_pylist()}
-
-    def of(self, split: str, languages: tuple[str, ...] | None = None) -> dict[str, int]:
-        """Items of a split by language; None means every language."""
-        return {
-            language: count
-            for (name, language), count in self._counts.items()
-            if name == split and (languages is None or language in languages)
-        }
 
 
 def _settings(artifact: Artifact, stage: str) -> dict[str, object]:
