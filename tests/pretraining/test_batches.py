@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from weam_ray.errors import ConfigError, DataError
 from weam_ray.pretraining import PretrainingConfig, build_examples, load_tokenizer
 from weam_ray.pretraining.batches import Batch, Batches, Order
 from weam_ray.pretraining.examples import Examples, concatenate
-from weam_ray.pretraining.loop import Feed
+from weam_ray.pretraining.feed import Feed
 from weam_ray.pretraining.sides import token_table
 
 
@@ -134,10 +135,38 @@ def test_a_set_smaller_than_a_batch_goes_round(base_dir: Path) -> None:
 
 def test_replay_is_spread_evenly(examples: Examples, base_dir: Path) -> None:
     feed = Feed(batches(examples, base_dir), batches(examples, base_dir, seed=9), 0.25)
-    kinds = [feed.step(step)[0] for step in range(40)]
+    kinds = [feed.step(step).replay for step in range(40)]
     assert kinds == [step % 4 == 3 for step in range(40)]
     assert feed.own_steps(40) == 30
-    assert rows_of(feed.step(4)[1]) == rows_of(batches(examples, base_dir).batch(3))
+    assert rows_of(feed.step(4).parts) == rows_of(batches(examples, base_dir).batch(3))
+
+
+def test_steps_made_ahead_are_the_same_steps(examples: Examples, base_dir: Path) -> None:
+    feed = Feed(batches(examples, base_dir))
+    ahead = [rows_of(step.parts) for step in Feed(batches(examples, base_dir)).steps(3, 60, 4)]
+    assert ahead == [rows_of(step.parts) for step in feed.steps(3, 60)]
+
+
+def test_an_error_in_the_background_is_raised_in_front(examples: Examples, base_dir: Path) -> None:
+    class Broken(Batches):
+        def batch(self, number: int) -> list[Batch]:
+            if number == 5:
+                raise OSError("disk gone")
+            return super().batch(number)
+
+    tokenizer = load_tokenizer(base_dir)
+    config = PretrainingConfig(batch_size=8)
+    steps = Feed(Broken(examples, config, token_table(tokenizer), 0)).steps(0, 9, 2)
+    assert [len(next(steps).parts) for _ in range(5)] == [1] * 5
+    with pytest.raises(OSError, match="disk gone"):
+        next(steps)
+
+
+def test_a_reader_that_stops_early_stops_the_background(examples: Examples, base_dir: Path) -> None:
+    steps = Feed(batches(examples, base_dir)).steps(0, 1000, 2)
+    next(steps)
+    steps.close()
+    assert "batches" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_fewer_rows_than_workers_is_refused(examples: Examples, base_dir: Path) -> None:

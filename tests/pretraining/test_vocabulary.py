@@ -10,7 +10,7 @@ import transformers
 
 from weam_ray.errors import DataError
 from weam_ray.pretraining import VocabularyConfig, train_vocabulary
-from weam_ray.pretraining.vocabulary import language_shares, read_lines
+from weam_ray.pretraining.vocabulary import language_shares, text_lines
 
 ALGORITHMS = ["wordpiece", "unigram"]
 
@@ -81,10 +81,10 @@ def test_a_low_temperature_gives_small_languages_their_share(tmp_path: Path) -> 
 def test_bad_text_is_named_by_file_and_line(tmp_path: Path) -> None:
     bad = tmp_path / "bad.txt"
     bad.write_bytes(b"fine\n\xff\xfe\n")
-    with pytest.raises(DataError, match=r"bad\.txt:2: not UTF-8"):
-        list(read_lines(bad))
+    with pytest.raises(DataError, match=r"bad\.txt:2: invalid UTF-8"):
+        list(text_lines(bad))
     with pytest.raises(DataError, match="no such file"):
-        list(read_lines(tmp_path / "none.txt"))
+        list(text_lines(tmp_path / "none.txt"))
     (tmp_path / "blank.txt").write_text("\n  \n")
     with pytest.raises(DataError, match=r"blank\.txt: no text in this file"):
         train_vocabulary({"xx": tmp_path / "blank.txt"}, VocabularyConfig(), tmp_path)

@@ -29,11 +29,12 @@ from weam_ray.pretraining.encoder import (
     without_bars,
 )
 from weam_ray.pretraining.examples import Examples, build_sentences, concatenate
-from weam_ray.pretraining.loop import DistributedContext, Feed, fit
+from weam_ray.pretraining.feed import Feed
+from weam_ray.pretraining.loop import DistributedContext, fit
 from weam_ray.pretraining.masking import U64, WEIGHTS, mix, seed_word
 from weam_ray.pretraining.objectives import METRICS, MaskedTokens, Terms
 from weam_ray.pretraining.sides import special_tokens, token_table
-from weam_ray.pretraining.vocabulary import language_shares, read_lines
+from weam_ray.pretraining.vocabulary import language_shares, text_lines
 from weam_ray.progress import Report, silent
 
 
@@ -144,7 +145,7 @@ def read_sentences(texts: Mapping[str, Path], tokenizer: Any, config: BaseConfig
     """Monolingual lines of all languages as rows, no more of them than the budget can use."""
     if not texts:
         raise DataError("no monolingual text", cure="Give the base encoder text to train on.")
-    counts = {name: sum(1 for _ in read_lines(path)) for name, path in sorted(texts.items())}
+    counts = {name: sum(1 for _ in text_lines(path)) for name, path in sorted(texts.items())}
     for name, count in counts.items():
         if not count:
             raise DataError("no text in this file", place=str(texts[name]), cure="Give it lines.")
@@ -155,7 +156,7 @@ def read_sentences(texts: Mapping[str, Path], tokenizer: Any, config: BaseConfig
         # A file needn't be read beyond what its language's share of the steps can use.
         rows = None if config.steps is None else math.ceil(config.steps * config.batch_size * share)
         stop = None if rows is None else (rows + 1) * lines_a_row
-        lines = list(itertools.islice(read_lines(texts[name]), stop))
+        lines = list(itertools.islice(text_lines(texts[name]), stop))
         parts.append(sentences_of(name, lines, tokenizer, config.max_length, config.two_sentences))
     return replace(
         concatenate(parts, sorted(texts)), shares=np.array(list(shares.values()), np.float64)

@@ -56,6 +56,7 @@ class Batch:
         left_K, right_K: word-aligned only: places whose vectors are to meet.
         anchored_B: word-aligned only: rows held near the original.
         tokens: real tokens here.
+        padded: whether any place here is padding.
     """
 
     ids_BL: Tensor
@@ -71,6 +72,7 @@ class Batch:
     right_K: Tensor
     anchored_B: Tensor
     tokens: int
+    padded: bool
     all_tokens: int
     all_masked: int
     all_aligned: int
@@ -353,6 +355,7 @@ class Batches:
             right_K=tensor(place[pool.right[w0:w1] - low]),
             anchored_B=tensor(pool.anchored[begin:end]),
             tokens=int(high - low),
+            padded=bool(high - low < len(ids)),
             all_tokens=int(pool.start[whole.stop] - pool.start[whole.start]),
             all_masked=int(b1 - b0),
             all_aligned=int(np.count_nonzero(pool.counts[b0:b1])),

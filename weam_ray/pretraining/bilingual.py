@@ -23,7 +23,8 @@ from weam_ray.pretraining.encoder import (
     recompute_activations,
 )
 from weam_ray.pretraining.examples import Examples, PairSet, build_examples, concatenate
-from weam_ray.pretraining.loop import DistributedContext, Feed, fit
+from weam_ray.pretraining.feed import Feed
+from weam_ray.pretraining.loop import DistributedContext, fit
 from weam_ray.pretraining.objectives import (
     METRICS,
     WORD_ALIGNED_METRICS,
@@ -32,7 +33,7 @@ from weam_ray.pretraining.objectives import (
     terms_of,
 )
 from weam_ray.pretraining.sides import token_table
-from weam_ray.pretraining.vocabulary import read_lines
+from weam_ray.pretraining.vocabulary import text_lines
 from weam_ray.progress import Report, silent
 
 
@@ -164,7 +165,7 @@ def _replay(
     limit = None if config.steps is None else math.ceil(config.steps * config.batch_size)
     parts = []
     for language, path in sorted(texts.items()):
-        lines = [line for _, line in zip(range(limit or 1 << 62), read_lines(path), strict=False)]
+        lines = [line for _, line in zip(range(limit or 1 << 62), text_lines(path), strict=False)]
         parts.append(sentences_of(language, lines, tokenizer, config.max_length))
     return concatenate(parts, sorted(texts))
 

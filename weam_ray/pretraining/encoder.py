@@ -64,7 +64,9 @@ def encoder_and_head(model: Any) -> MaskedLM:
     )
 
 
-def hidden_states(lm: MaskedLM, ids_BL: Tensor, real_BL: Tensor, segments_BL: Tensor) -> Tensor:
+def hidden_states(
+    lm: MaskedLM, ids_BL: Tensor, real_BL: Tensor, segments_BL: Tensor, *, padded: bool = True
+) -> Tensor:
     """The last layer's vectors hidden_BLD.
 
     Args:
@@ -72,8 +74,11 @@ def hidden_states(lm: MaskedLM, ids_BL: Tensor, real_BL: Tensor, segments_BL: Te
         ids_BL: token ids, padded.
         real_BL: bool, false at padding.
         segments_BL: 0 and 1; ignored by models without segments.
+        padded: whether there is padding; where there is none, faster kernels serve.
     """
-    inputs: dict[str, Tensor] = {"input_ids": ids_BL, "attention_mask": _attention(lm, real_BL)}
+    inputs: dict[str, Tensor] = {"input_ids": ids_BL}
+    if padded or lm.model.config._attn_implementation != "sdpa":
+        inputs["attention_mask"] = _attention(lm, real_BL)
     if getattr(lm.model.config, "type_vocab_size", 1) > 1:
         inputs["token_type_ids"] = segments_BL
     hidden_BLD: Tensor = lm.encoder(**inputs)[0]

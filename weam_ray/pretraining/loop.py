@@ -22,11 +22,13 @@ from torch import Tensor, nn
 
 from weam_ray.artifacts import Resources
 from weam_ray.errors import WeamError
-from weam_ray.pretraining.batches import Batch, Batches
 from weam_ray.pretraining.checkpoints import Checkpoints
 from weam_ray.pretraining.config import TrainingConfig
+from weam_ray.pretraining.feed import Feed, Step
 from weam_ray.pretraining.masking import DROPOUT, seed_word
 from weam_ray.progress import Progress, Report, silent
+
+_STEPS_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,26 +42,6 @@ class DistributedContext:
     def leads(self) -> bool:
         """Whether this worker writes and reports."""
         return self.rank == 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Feed:
-    """Batches of a run by step: bilingual ones, and replay spread evenly among them."""
-
-    batches: Batches
-    replay: Batches | None = None
-    replay_share: float = 0.0
-
-    def step(self, step: int) -> tuple[bool, list[Batch]]:
-        """Whether this step is replay, and this worker's micro-batches."""
-        before = math.floor(step * self.replay_share)
-        if self.replay is not None and math.floor((step + 1) * self.replay_share) > before:
-            return True, self.replay.batch(before)
-        return False, self.batches.batch(step - before)
-
-    def own_steps(self, steps: int) -> int:
-        """How many of the first `steps` are not replay."""
-        return steps - math.floor(steps * self.replay_share)
 
 
 @dataclass(slots=True)
@@ -80,6 +62,16 @@ class _Window:
     def __post_init__(self) -> None:
         self.sums = torch.zeros(3, device=self.device)
         self.replay = torch.zeros(3, device=self.device)
+
+    def count(self, data: Step) -> None:
+        """Adds a step's numbers, which are those of the whole batch on every worker."""
+        self.tokens += data.parts[0].all_tokens
+        if data.replay:
+            self.replays += 1
+            return
+        self.steps += 1
+        self.masked += data.parts[0].all_masked
+        self.aligned += data.parts[0].all_aligned
 
     def values(
         self, names: Sequence[str], links: bool, distributed: DistributedContext | None
@@ -181,8 +173,13 @@ class _Run:
 
     def train(self, stage: str, report: Report, checkpoints: Checkpoints | None) -> None:
         window = _Window(self.device)
+        ahead = 0 if self.device.type == "cpu" else _STEPS_AHEAD
+        steps = self._feed.steps(self._done, self._steps, ahead)
         while self._done < self._steps:
-            self._step(window)
+            asked = time.perf_counter()
+            data = next(steps)
+            window.waited += time.perf_counter() - asked
+            self._step(data, window)
             self._done += 1
             if self._done % self._config.log_every == 0 or self._done == self._steps:
                 self._log(window, stage, report)
@@ -194,31 +191,23 @@ class _Run:
                     checkpoints.save(self._done, self._state())
                 window.began = time.perf_counter()
 
-    def _step(self, window: _Window) -> None:
-        began = time.perf_counter()
-        replay, parts = self._feed.step(self._done)
-        window.waited += time.perf_counter() - began
+    def _step(self, data: Step, window: _Window) -> None:
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(self._config, self._done, self._steps)
         self._seed_dropout()
-        total = window.replay if replay else window.sums
-        for number, part in enumerate(parts):
-            last = number == len(parts) - 1
+        total = window.replay if data.replay else window.sums
+        for number, part in enumerate(data.parts):
+            last = number == len(data.parts) - 1
             with self._sync(last), self._autocast():
                 # DDP averages over workers; the parts of a batch are to be summed.
-                loss, values = self._wrapped(part.to(self.device), float(self._world), replay)
+                loss, values = self._wrapped(part.to(self.device), float(self._world), data.replay)
             loss.backward()
             total += values
         if self._config.clip is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
-        window.replays += replay
-        window.steps += not replay
-        window.tokens += parts[0].all_tokens
-        if not replay:
-            window.masked += parts[0].all_masked
-            window.aligned += parts[0].all_aligned
+        window.count(data)
 
     def _seed_dropout(self) -> None:
         # Not torch.manual_seed: without a GPU it keeps a stack trace for every call.

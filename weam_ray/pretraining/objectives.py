@@ -88,7 +88,9 @@ class MaskedTokens(nn.Module):
         plain MLM: L = L_mp whatever the objective.
         """
         terms = Terms() if replay else self._terms
-        hidden_BLD = hidden_states(self._lm, batch.ids_BL, batch.real_BL, batch.segments_BL)
+        hidden_BLD = hidden_states(
+            self._lm, batch.ids_BL, batch.real_BL, batch.segments_BL, padded=batch.padded
+        )
         flat_ND = hidden_BLD.flatten(0, 1)
         vectors_RD = flat_ND[batch.places_M]
         targets_R = batch.targets_M
@@ -149,7 +151,9 @@ class WordAligned(nn.Module):
         if replay and self._replay is not None:
             out: tuple[Tensor, Tensor] = self._replay(batch, scale, replay=True)
             return out
-        hidden_BLD = hidden_states(self._lm, batch.ids_BL, batch.real_BL, batch.segments_BL)
+        hidden_BLD = hidden_states(
+            self._lm, batch.ids_BL, batch.real_BL, batch.segments_BL, padded=batch.padded
+        )
         flat_ND = hidden_BLD.flatten(0, 1)
         apart_KD = flat_ND[batch.left_K] - flat_ND[batch.right_K]
         rows = batch.anchored_B

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from weam_ray.corpus import read_lines
 from weam_ray.errors import DataError
 from weam_ray.pretraining.config import VocabularyConfig
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def read_lines(path: Path) -> Iterator[str]:
+def text_lines(path: Path) -> Iterator[str]:
     """Lines of a plain or gzip file that aren't blank, without surrounding whitespace.
 
     Raises:
-        DataError: the file is missing or not UTF-8 (the line is named).
+        DataError: the file is missing, damaged or not UTF-8 (the line is named).
     """
-    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rb") as stream:
-            for number, raw in enumerate(stream, start=1):
-                try:
-                    line = raw.decode("utf8").strip()
-                except UnicodeDecodeError as error:
-                    raise DataError(
-                        f"not UTF-8: {error.reason}",
-                        place=f"{path}:{number}",
-                        cure="Convert the file to UTF-8.",
-                    ) from None
-                if line:
-                    yield line
+        for block in read_lines(path):
+            yield from filter(None, map(str.strip, block))
     except FileNotFoundError:
         raise DataError(
             "no such file", place=str(path), cure="Check the path of this monolingual text."
@@ -90,13 +79,13 @@ def _sample(texts: Mapping[str, Path], config: VocabularyConfig) -> dict[str, li
     """Lines of each language, up to its share of `max_characters`."""
     sizes: dict[str, int] = {}
     for language, path in sorted(texts.items()):
-        sizes[language] = sum(map(len, read_lines(path)))
+        sizes[language] = sum(map(len, text_lines(path)))
         if not sizes[language]:
             raise DataError("no text in this file", place=str(path), cure="Give it some lines.")
     shares = language_shares(sizes, config.temperature)
     total = min(config.max_characters, sum(sizes.values()))
     return {
-        language: list(_up_to(read_lines(path), total * shares[language]))
+        language: list(_up_to(text_lines(path), total * shares[language]))
         for language, path in texts.items()
     }
 
