@@ -31,17 +31,13 @@ def for_hosts(head: Host, workers: list[Host], *, cpus: int = 1) -> dict[str, An
     config: dict[str, Any] = yaml.safe_load(CLUSTER_FILE.read_text())
     config["provider"].update(head_ip=head.address, worker_ips=[host.address for host in workers])
     config["auth"]["ssh_user"] = "root"
-    config["file_mounts"] = {
-        there: here
-        for there, here in config["file_mounts"].items()
-        if here.startswith("~") or (REPOSITORY / here).exists()
-    }
     installing = [
         item for item in config["setup_commands"] if "-m venv" in item or "-m pip" in item
     ]
     assert len(installing) == 2, "the file installs the environment in another way than it did"
     others = [item for item in config["setup_commands"] if item not in installing]
-    config["setup_commands"] = [f"ln -sfn {sys.prefix} {ENVIRONMENT}", *others]
+    copied = "grep -qs PYTHONPATH ~/.bashrc || echo 'export PYTHONPATH=~/weam_ray' >> ~/.bashrc"
+    config["setup_commands"] = [f"ln -sfn {sys.prefix} {ENVIRONMENT}", *others, copied]
     for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
         commands[-1] = (
             f"export PYTHONPATH=$HOME/weam_ray; {commands[-1]}"
@@ -67,8 +63,8 @@ class Launched:
         self, command: str, *, timeout: float = 120, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """``ray exec``, in the folder that the code was copied to."""
-        inner = f"cd ~/weam_ray && export PYTHONPATH=$PWD && {command}"
-        return self._ray("exec", shlex.quote(inner), timeout=timeout, check=check)
+        inner = shlex.quote(f"cd ~/weam_ray && {command}")
+        return self._ray("exec", inner, timeout=timeout, check=check)
 
     def submit(self, script: str, *, timeout: float = 120) -> str:
         """``ray submit`` of a Python program; returns what it printed."""

@@ -157,14 +157,27 @@ def wait_for_room(resources: ResourcesConfig, minutes: float) -> None:
         request_resources(bundles=[])
 
 
-def _check_cluster(study: StudyConfig, minutes: float) -> None:
+def _wait_for_machines(count: int, seconds: float) -> None:
+    """Wait for those that the cluster file always has; a sweep can do without one that is ill."""
+    import ray
+
+    deadline = time.monotonic() + seconds
+    while (there := sum(node["Alive"] for node in ray.nodes())) < count:
+        if time.monotonic() > deadline:
+            _say(f"{there} of {count} machines are there after {seconds:.0f} s; going on with them")
+            return
+        time.sleep(0.5)
+
+
+def _check_cluster(study: StudyConfig, arguments: argparse.Namespace) -> None:
     from weam_ray.on_ray.cluster import ray_runtime
-    from weam_ray.on_ray.shared_folder import prove_shared
+    from weam_ray.on_ray.machines import check_machines
 
     with ray_runtime():
-        wait_for_room(study.resources, minutes)
-        machines = prove_shared(study.storage.absolute())
-    _say(f"{len(machines)} machines share {study.storage}: {', '.join(machines)}")
+        _wait_for_machines(arguments.machines, arguments.seconds)
+        wait_for_room(study.resources, arguments.minutes)
+        machines = check_machines(study.storage.absolute())
+    _say(f"machines with the same storage, code and packages: {', '.join(machines)}")
 
 
 def _say(line: str) -> None:
@@ -175,7 +188,7 @@ def _run(arguments: argparse.Namespace) -> int:
     study = read_study(arguments.study, arguments.settings)
     running = Running.of(study)
     if not (running.folder.exists() and running.runs()):
-        _check_cluster(study, arguments.minutes)
+        _check_cluster(study, arguments)
     settings = [part for setting in arguments.settings for part in ("--set", setting)]
     command = [sys.executable, "-m", "weam_ray.sweep", str(arguments.study.absolute()), *settings]
     if not running.start(command):
@@ -191,6 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("study", type=Path, nargs="?", help="the study file")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--minutes", type=float, default=20, help="to wait for a first worker")
+    parser.add_argument("--machines", type=int, default=1, help="how many the cluster always has")
+    parser.add_argument("--seconds", type=float, default=180, help="to wait for those")
     parser.add_argument("--running", type=Path, metavar="STORAGE", help="say which studies run")
     parsed = parser.parse_args(arguments)
     if parsed.running is not None:

@@ -42,6 +42,8 @@ class Cluster:
     name: str
     storage: str
     """The shared folder's path on the cluster's machines."""
+    machines: int
+    """How many machines it always has."""
     log: Path = field(repr=False)
     """Where everything that Ray's commands print goes."""
 
@@ -71,7 +73,13 @@ class Cluster:
                     cure="Run the command from the repository's root.",
                 )
         name = str(config["cluster_name"])
-        return cls(path=path, name=name, storage=storage, log=folder / name / "ray.log")
+        return cls(
+            path=path,
+            name=name,
+            storage=storage,
+            machines=1 + _least_workers(config),
+            log=folder / name / "ray.log",
+        )
 
     def ray(self, verb: str, *arguments: str) -> str:
         """Run ``ray VERB FILE …`` to its end; returns what it printed.
@@ -217,6 +225,17 @@ def _load(path: Path) -> dict[str, Any]:
     return config
 
 
+def _least_workers(config: dict[str, Any]) -> int:
+    if "worker_ips" in config["provider"]:
+        return int(config.get("min_workers", len(config["provider"]["worker_ips"])))
+    kinds = config.get("available_node_types") or {}
+    return sum(
+        int(kind.get("min_workers", 0))
+        for name, kind in kinds.items()
+        if name != config.get("head_node_type")
+    )
+
+
 def _bring_up(cluster: Cluster, say: Say) -> None:
     started = time.monotonic()
     running = cluster.studies_running()
@@ -224,17 +243,15 @@ def _bring_up(cluster: Cluster, say: Say) -> None:
         # Nothing is copied over code that a sweep may still import.
         say(f"cluster {cluster.name} is up and runs {', '.join(running)}; code is left as it is")
         return
-    if running is None:
-        say(f"bringing up cluster {cluster.name} (all that Ray says: {cluster.log})")
-        cluster.ray("up")
-    else:
-        cluster.ray("up", "--no-restart")
+    # Also where the cluster is up and idle: --no-restart would leave old code on the workers.
+    say(f"bringing up cluster {cluster.name} (all that Ray says: {cluster.log})")
+    cluster.ray("up")
     say(f"cluster {cluster.name} is up after {time.monotonic() - started:.0f} s")
 
 
 def _follow(cluster: Cluster, study: str, settings: Sequence[str], say: Say) -> int:
     options = shlex.join(part for setting in settings for part in ("--set", setting))
-    command = f"python -m weam_ray.on_ray.on_head {study} {options}"
+    command = f"python -m weam_ray.on_ray.on_head {study} --machines {cluster.machines} {options}"
     last: list[str] = []
     for line in cluster.stream("exec", *cluster.on_head(command)):
         if line.startswith(SAID):
