@@ -13,6 +13,9 @@ records (their occurrences) and U entries (source types that a target type was m
 - ``totals`` int64[V + 1]: fixed-point sums of counts per source word. Integers, because their sum
   does not depend on the order of types, blocks, threads or workers.
 - ``sums`` int64[3]: diagonal feature, null count, log-likelihood, in fixed point.
+
+Tuples of arrays are taken apart before any loop, and nothing is inlined by Numba itself: both count
+references to arrays, which costs more than a cell's arithmetic.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from weam_ray.alignment.numerics import (
     LEAST,
     exp_digamma,
     f64,
+    flags,
     i32,
     i64,
     kernel,
@@ -78,85 +82,100 @@ RECORDS = types.NamedTuple(
 RAMP = np.arange(1.0, 32769.0)
 
 
-@njit(inline="always")
-def _collect(given, prior, records, t, dense, word):  # type: ignore[no-untyped-def]
+@njit(error_model="numpy")
+def _collect(first, last, tokens, starts, shape_of, prior, sentence, position, dense, word):  # type: ignore[no-untyped-def]
     # Counts of the first iteration, in which all words are equally good: the prior, which is
     # positive, so that a count of zero says "not met yet". Returns how many words were met.
+    _, n_of, rows, split_of, heights, slopes, slopes_at = prior
     used = 0
-    for r in range(records.type_ptr[t], records.type_ptr[t + 1]):
-        s = records.sentence[r]
-        begin = given.starts[s]
-        shape = given.shape[s]
-        n = prior.source_lengths[shape]
-        row = prior.rows[shape] + records.position[r]
-        split = prior.split[row]
-        slope = prior.slopes_at[n] + n - split
-        height = prior.heights[row, 1]
+    for r in range(first, last):
+        s = sentence[r]
+        begin = starts[s]
+        shape = shape_of[s]
+        n = n_of[shape]
+        row = rows[shape] + position[r]
+        split = split_of[row]
+        slope = slopes_at[n] + n - split
+        height = heights[row, 1]
         for i in range(split):
-            e = given.tokens[begin + i]
+            e = tokens[begin + i]
             old = dense[2 * e + 1]
             word[used] = e
             used += old == 0.0
-            dense[2 * e + 1] = old + height * prior.slopes[slope + i]
-        height = prior.heights[row, 0]
+            dense[2 * e + 1] = old + height * slopes[slope + i]
+        height = heights[row, 0]
         for i in range(split, n):
-            e = given.tokens[begin + i]
+            e = tokens[begin + i]
             old = dense[2 * e + 1]
             word[used] = e
             used += old == 0.0
-            dense[2 * e + 1] = old + height * prior.slopes[slope + i]
+            dense[2 * e + 1] = old + height * slopes[slope + i]
     return used
 
 
-@njit(inline="always")
-def _weighted(given, begin, first, last, slope, prior, along, per_n, dense, ramp, buffer):  # type: ignore[no-untyped-def]
-    # Probability times slope of the source words first..last - 1 of a record, its sum, and its sum
-    # weighted by the distance from the diagonal; two sums in turns halve the wait for additions.
-    even = odd = far_even = far_odd = 0.0
-    i = first
-    while i + 1 < last:
-        one = dense[2 * given.tokens[begin + i]] * prior.slopes[slope + i]
-        two = dense[2 * given.tokens[begin + i + 1]] * prior.slopes[slope + i + 1]
-        buffer[i] = one
-        buffer[i + 1] = two
-        even += one
-        odd += two
-        far_even += one * abs(ramp[i] * per_n - along)
-        far_odd += two * abs(ramp[i + 1] * per_n - along)
-        i += 2
-    if i < last:
-        one = dense[2 * given.tokens[begin + i]] * prior.slopes[slope + i]
-        buffer[i] = one
-        even += one
-        far_even += one * abs(ramp[i] * per_n - along)
-    return even + odd, far_even + far_odd
-
-
-@njit(inline="always")
-def _explain(given, prior, records, t, dense, null, ramp, buffer, scale, sums):  # type: ignore[no-untyped-def]
+@njit(error_model="numpy")
+def _explain(  # type: ignore[no-untyped-def]
+    first, last, tokens, starts, shape_of, prior, sentence, position,
+    dense, null, ramp, buffer, scale, sums,
+):  # fmt: skip
     # One type's records: from the probabilities in ``dense`` to expected counts there. Returns the
     # expected count of the null word, whose probability is ``null``.
+    m_of, n_of, rows, split_of, heights, slopes, slopes_at = prior
     nulls = feature = logs = 0.0
     product = 1.0
-    for r in range(records.type_ptr[t], records.type_ptr[t + 1]):
-        s = records.sentence[r]
-        begin = given.starts[s]
-        shape = given.shape[s]
-        n = prior.source_lengths[shape]
-        j = records.position[r]
-        row = prior.rows[shape] + j
-        split = prior.split[row]
-        slope = prior.slopes_at[n] + n - split
+    for r in range(first, last):
+        s = sentence[r]
+        begin = starts[s]
+        shape = shape_of[s]
+        n = n_of[shape]
+        j = position[r]
+        row = rows[shape] + j
+        split = split_of[row]
+        slope = slopes_at[n] + n - split
         per_n = 1.0 / n
-        along = j / prior.target_lengths[shape]
-        below, below_far = _weighted(
-            given, begin, 0, split, slope, prior, along, per_n, dense, ramp, buffer
-        )
-        above, above_far = _weighted(
-            given, begin, split, n, slope, prior, along, per_n, dense, ramp, buffer
-        )
-        up = prior.heights[row, 0]
-        down = prior.heights[row, 1]
+        along = j / m_of[shape]
+        # Probability times slope, its sum and its sum weighted by the distance from the diagonal,
+        # on both sides of the split; two sums by turns halve the wait for additions.
+        even = odd = far_even = far_odd = 0.0
+        i = 0
+        while i + 1 < split:
+            one = dense[2 * tokens[begin + i]] * slopes[slope + i]
+            two = dense[2 * tokens[begin + i + 1]] * slopes[slope + i + 1]
+            buffer[i] = one
+            buffer[i + 1] = two
+            even += one
+            odd += two
+            far_even += one * abs(ramp[i] * per_n - along)
+            far_odd += two * abs(ramp[i + 1] * per_n - along)
+            i += 2
+        if i < split:
+            one = dense[2 * tokens[begin + i]] * slopes[slope + i]
+            buffer[i] = one
+            even += one
+            far_even += one * abs(ramp[i] * per_n - along)
+        below = even + odd
+        below_far = far_even + far_odd
+        even = odd = far_even = far_odd = 0.0
+        i = split
+        while i + 1 < n:
+            one = dense[2 * tokens[begin + i]] * slopes[slope + i]
+            two = dense[2 * tokens[begin + i + 1]] * slopes[slope + i + 1]
+            buffer[i] = one
+            buffer[i + 1] = two
+            even += one
+            odd += two
+            far_even += one * abs(ramp[i] * per_n - along)
+            far_odd += two * abs(ramp[i + 1] * per_n - along)
+            i += 2
+        if i < n:
+            one = dense[2 * tokens[begin + i]] * slopes[slope + i]
+            buffer[i] = one
+            even += one
+            far_even += one * abs(ramp[i] * per_n - along)
+        above = even + odd
+        above_far = far_even + far_odd
+        up = heights[row, 0]
+        down = heights[row, 1]
         total = null + (down * below + up * above)
         share = 1.0 / total
         nulls += null * share
@@ -165,9 +184,9 @@ def _explain(given, prior, records, t, dense, null, ramp, buffer, scale, sums): 
         down *= share
         up *= share
         for i in range(split):
-            dense[2 * given.tokens[begin + i] + 1] += buffer[i] * down
+            dense[2 * tokens[begin + i] + 1] += buffer[i] * down
         for i in range(split, n):
-            dense[2 * given.tokens[begin + i] + 1] += buffer[i] * up
+            dense[2 * tokens[begin + i] + 1] += buffer[i] * up
     logs += math.log(product)
     sums[0] += np.int64(feature * scale)
     sums[1] += np.int64(nulls * scale + 0.5)
@@ -182,13 +201,16 @@ def discover(given, prior, records, seen, distinct, met):  # type: ignore[no-unt
     Adds to ``distinct`` int64[V + 1], sets ``met`` int64[types]. ``seen`` int32[V + 1] is scratch
     that holds no type's number.
     """
-    for t in range(records.type_ptr.size - 1):
+    tokens, starts, shape_of = given
+    n_of = prior.source_lengths
+    sentence, _, type_ptr = records
+    for t in range(type_ptr.size - 1):
         words = 0
-        for r in range(records.type_ptr[t], records.type_ptr[t + 1]):
-            s = records.sentence[r]
-            begin = given.starts[s]
-            for at in range(begin, begin + prior.source_lengths[given.shape[s]]):
-                e = given.tokens[at]
+        for r in range(type_ptr[t], type_ptr[t + 1]):
+            s = sentence[r]
+            begin = starts[s]
+            for at in range(begin, begin + n_of[shape_of[s]]):
+                e = tokens[at]
                 new = seen[e] != t
                 seen[e] = t
                 distinct[e] += new
@@ -214,13 +236,20 @@ def begin(  # type: ignore[no-untyped-def]
     longest sentence of the type, are dropped. ``word`` int32[V + 2] and ``count`` float64[V + 1]
     are scratch. Returns how many entries there are.
     """
+    tokens, starts, shape_of = given
+    sentence, position, type_ptr = records
+    n_of = prior.source_lengths
     entries = 0
-    for t in range(records.type_ptr.size - 1):
-        used = _collect(given, first_prior, records, t, dense, word)
+    for t in range(type_ptr.size - 1):
+        first = type_ptr[t]
+        last = type_ptr[t + 1]
+        used = _collect(
+            first, last, tokens, starts, shape_of, first_prior, sentence, position, dense, word
+        )
         for k in range(used):
             count[k] = dense[2 * word[k] + 1]
             dense[2 * word[k] + 1] = 0.0
-        null = null_prior * (records.type_ptr[t + 1] - records.type_ptr[t])
+        null = null_prior * (last - first)
         if variational:
             for k in range(used):
                 count[k] = exp_digamma(count[k] + alpha)
@@ -228,11 +257,15 @@ def begin(  # type: ignore[no-untyped-def]
         for k in range(used):
             dense[2 * word[k]] = count[k] * inverse[word[k]]
         null *= inverse[0] * null_prior
-        null_count[t] = _explain(given, prior, records, t, dense, null, ramp, buffer, scale, sums)
-        totals[0] += np.int64(null_count[t] * scale + 0.5)
+        nulls = _explain(
+            first, last, tokens, starts, shape_of, prior, sentence, position,
+            dense, null, ramp, buffer, scale, sums,
+        )  # fmt: skip
+        null_count[t] = nulls
+        totals[0] += np.int64(nulls * scale + 0.5)
         longest = 0
-        for r in range(records.type_ptr[t], records.type_ptr[t + 1]):
-            longest = max(longest, prior.source_lengths[given.shape[records.sentence[r]]])
+        for r in range(first, last):
+            longest = max(longest, n_of[shape_of[sentence[r]]])
         enough = least[longest]
         for k in range(used):
             e = word[k]
@@ -258,13 +291,18 @@ def count(  # type: ignore[no-untyped-def]
     row_ptr, row_word, row_count, null_count, totals, sums,
 ):  # fmt: skip
     """A further iteration: ``row_count`` and ``null_count`` bring weights and leave counts."""
-    for t in range(records.type_ptr.size - 1):
+    tokens, starts, shape_of = given
+    sentence, position, type_ptr = records
+    for t in range(type_ptr.size - 1):
         for k in range(row_ptr[t], row_ptr[t + 1]):
             e = row_word[k]
             dense[2 * e] = row_count[k] * inverse[e]
-        null = null_count[t] * inverse[0] * null_prior
-        null_count[t] = _explain(given, prior, records, t, dense, null, ramp, buffer, scale, sums)
-        totals[0] += np.int64(null_count[t] * scale + 0.5)
+        nulls = _explain(
+            type_ptr[t], type_ptr[t + 1], tokens, starts, shape_of, prior, sentence, position,
+            dense, null_count[t] * inverse[0] * null_prior, ramp, buffer, scale, sums,
+        )  # fmt: skip
+        null_count[t] = nulls
+        totals[0] += np.int64(nulls * scale + 0.5)
         for k in range(row_ptr[t], row_ptr[t + 1]):
             e = row_word[k]
             value = dense[2 * e + 1]
@@ -276,7 +314,7 @@ def count(  # type: ignore[no-untyped-def]
 
 @kernel(
     types.void(
-        GIVEN, PRIOR, RECORDS, i64, i64, i32, f64, f64, f64, types.Array(types.boolean, 1, "C"),
+        GIVEN, PRIOR, RECORDS, i64, i64, i32, f64, f64, f64, flags,
         types.float64, F64, I32, F64,
     )
 )  # fmt: skip
@@ -291,28 +329,34 @@ def link(  # type: ignore[no-untyped-def]
     a target word that it has no entry with; ``probs`` float64[V + 1] is scratch that equals it. A
     type that is not ``known`` (bool[types]) is as probable beside any word.
     """
-    for t in range(records.type_ptr.size - 1):
+    tokens, starts, shape_of = given
+    _, n_of, rows, split_of, heights, slopes, slopes_at = prior
+    sentence, position, type_ptr = records
+    for t in range(type_ptr.size - 1):
         for k in range(row_ptr[t], row_ptr[t + 1]):
             probs[row_word[k]] = row_prob[k]
-        for r in range(records.type_ptr[t], records.type_ptr[t + 1]):
-            s = records.sentence[r]
-            begin = given.starts[s]
-            shape = given.shape[s]
-            n = prior.source_lengths[shape]
-            row = prior.rows[shape] + records.position[r]
-            split = prior.split[row]
-            slope = prior.slopes_at[n] + n - split
+        for r in range(type_ptr[t], type_ptr[t + 1]):
+            s = sentence[r]
+            begin = starts[s]
+            shape = shape_of[s]
+            n = n_of[shape]
+            row = rows[shape] + position[r]
+            split = split_of[row]
+            slope = slopes_at[n] + n - split
             best = null_prior * (null_prob[t] if known[t] else UNSEEN)
             total = best
             place = -1
+            height = heights[row, 1]
             for i in range(n):
-                prob = probs[given.tokens[begin + i]] if known[t] else UNSEEN
-                weight = prob * prior.slopes[slope + i] * prior.heights[row, 0 if i >= split else 1]
+                if i == split:
+                    height = heights[row, 0]
+                prob = probs[tokens[begin + i]] if known[t] else UNSEEN
+                weight = prob * slopes[slope + i] * height
                 total += weight
                 if weight > best * CLEARLY:
                     best = weight
                     place = i
-            at = target_starts[s] + records.position[r]
+            at = target_starts[s] + position[r]
             links[at] = place
             if scores.size:
                 scores[at] = math.log(max(total, LEAST))
