@@ -44,6 +44,8 @@ class World:
     base: float = 0.45
     gain: Callable[[str, int, str], float] = field(default=no_gain)
     seed_sd: float = 0.01
+    baseline_seed_sd: float | None = None
+    """Spread of ``none`` between seeds where it is another than the others'."""
     item_sd: float = 1.0
     """Spread of how items take to one system rather than another (logits, same in every seed)."""
     random_row: bool = False
@@ -105,7 +107,8 @@ def simulate(world: World, seed: int = 0) -> Answers:
             lang: ease + random.normal(0, world.item_sd, world.items) for lang in world.languages
         }
         for number in range(world.seeds):
-            shift = random.normal(0, world.seed_sd)
+            own = world.seed_sd if kind[3] != "none" else world.baseline_seed_sd
+            shift = random.normal(0, world.seed_sd if own is None else own)
             _one_cell(world, kind, number, shift, taste, gold, random, rows, predicted)
     return Answers(rows=rows, gold=gold, predicted=predicted, world=world)
 

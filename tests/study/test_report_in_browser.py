@@ -40,7 +40,7 @@ document.getElementById("page").addEventListener("load", (event) => {{
     needed: root.scrollWidth,
     page: getComputedStyle(page.body).backgroundColor,
     first: page.querySelector(".warning").getBoundingClientRect().top,
-    charts: [...page.querySelectorAll("svg.chart")].map((one) => one.getBoundingClientRect().height),
+    charts: [...page.querySelectorAll("svg.chart")].map((one) => one.clientHeight),
     titles: [...page.querySelectorAll("h2")].map((title) => title.textContent),
   }});
 }});
@@ -101,6 +101,7 @@ def browse(loopback: Loopback, profile: Path, page: str, *flags: str) -> tuple[s
             "--disable-gpu",
             "--disable-dev-shm-usage",
             f"--user-data-dir={profile}",
+            "--hide-scrollbars",
             "--no-first-run",
             "--disable-background-networking",
             "--disable-component-update",

@@ -308,7 +308,7 @@ def _references(
         if not isinstance(found, str):
             lines.append((method_name(method), float(found.table.mean())))
     for system, value in sanity_means(source, languages).items():
-        if system in ("word_overlap", "word-overlap", "overlap"):
+        if system == "word-overlap-only":
             lines.append((system_name(system), value))
     return lines
 

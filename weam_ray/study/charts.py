@@ -122,7 +122,10 @@ def curve_chart(
     _add(svg, "title", f"Accuracy by size, {panel.domain} {panel.pair}".strip(), id=f"{name}-title")
     _add(svg, "desc", describe(panel, chance), id=f"{name}-desc")
     _frame(svg, axes, sizes, bool(panel.baseline))
-    _references(svg, axes, [("chance", chance), *panel.references])
+    _reference(svg, axes, "chance", chance, "chance")
+    _text(svg, _RIGHT, axes.y(chance) - 3, "chance", "end", "label")
+    for place, (label, value) in enumerate(panel.references):
+        _reference(svg, axes, label, value, reference_kind(place))
     if panel.baseline:
         y = axes.y(panel.baseline.interval.value)
         _line(svg, _NONE_X, y, _RIGHT, y, "baseline")
@@ -179,14 +182,22 @@ def _frame(svg: ET.Element, axes: _Axes, sizes: Sequence[int], none: bool) -> No
     _text(svg, (_LEFT + _RIGHT) / 2, _HEIGHT - 8, "sentence pairs, log scale", "middle", "label")
 
 
-def _references(svg: ET.Element, axes: _Axes, lines: Sequence[tuple[str, float]]) -> None:
-    # Labels are stacked upwards from the lowest line, so that close lines keep readable names.
-    free = float(_HEIGHT)
-    for label, value in sorted(lines, key=lambda one: one[1]):
-        y = axes.y(value)
-        _line(svg, _LEFT, y, _RIGHT, y, "chance" if label == "chance" else "reference")
-        free = min(y - 3, free - 12)
-        _text(svg, _RIGHT, free, label, "end", "label")
+def _reference(svg: ET.Element, axes: _Axes, name: str, value: float, kind: str) -> None:
+    y = axes.y(value)
+    line = _line(svg, _LEFT, y, _RIGHT, y, kind)
+    _add(line, "title", f"{name} {wording.percent(value)} %")
+
+
+def reference_kind(place: int) -> str:
+    """The class of the n-th reference line: each has dashes of its own."""
+    return f"reference reference{place % 3}"
+
+
+def reference_marker(place: int) -> str:
+    """A legend's swatch of the n-th reference line."""
+    svg = ET.Element("svg", {"viewBox": "0 0 34 14", "class": "swatch", "aria-hidden": "true"})
+    _line(svg, 1, 7, 33, 7, reference_kind(place))
+    return ET.tostring(svg, encoding="unicode")
 
 
 def _curve(
@@ -331,9 +342,9 @@ def _text(svg: ET.Element, x: float, y: float, text: str, anchor: str, kind: str
     ET.SubElement(svg, "text", attributes).text = text
 
 
-def _line(svg: ET.Element, x1: float, y1: float, x2: float, y2: float, kind: str) -> None:
+def _line(svg: ET.Element, x1: float, y1: float, x2: float, y2: float, kind: str) -> ET.Element:
     places = {"x1": _f(x1), "y1": _f(y1), "x2": _f(x2), "y2": _f(y2)}
-    ET.SubElement(svg, "line", {"class": kind, **places})
+    return ET.SubElement(svg, "line", {"class": kind, **places})
 
 
 def _xy(x: float, y: float) -> dict[str, str]:

@@ -93,8 +93,8 @@ def _panel(
     if panel.baseline:
         level = 100 * panel.baseline.interval.value
         axes.axhline(level, color=_COLOURS[0], linewidth=0.8, label="no pre-training")
-    for name, value in panel.references:
-        axes.axhline(100 * value, color="0.5", linestyle=":", linewidth=0.8, label=name)
+    for (name, value), dashes in zip(panel.references, (":", "-.", (0, (1, 4))), strict=False):
+        axes.axhline(100 * value, color="0.5", linestyle=dashes, linewidth=0.8, label=name)
     for curve in panel.curves:
         look = looks[curve.line]
         x = [one.size for one in curve.levels]

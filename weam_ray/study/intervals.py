@@ -2,9 +2,11 @@
 
 A study measures each system with a few seeds on the same items. Both are samples: of training runs
 that could have been made, and of items that could have been asked (Sellam et al. 2022, "The
-MultiBERTs", section 3, whose Multi-Bootstrap resamples both). With 3 to 5 seeds a percentile
-bootstrap under-covers, since three numbers resampled are still three numbers. So the default is
-the two-way crossed random-effects model that the Multi-Bootstrap estimates, solved exactly::
+MultiBERTs", section 3, whose Multi-Bootstrap resamples both). With 3 to 5 seeds such a bootstrap
+is too narrow where seeds differ, since three numbers resampled are still three numbers, and too
+wide where they don't, since it counts what is left within a cell up to three times (Owen 2007,
+"The pigeonhole bootstrap"). So the default is the two-way crossed random-effects model that it
+estimates, solved exactly::
 
     x[s, i] = mean + a[s] + b[i] + e[s, i]
     Var(mean of x) = (variance of seed means) / S + Var(b) / I

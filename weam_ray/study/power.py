@@ -8,12 +8,15 @@ variance that the study happens to measure, which is chi-square with ``df`` degr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, stats
+from numpy.typing import NDArray
+from scipy import optimize, special, stats
 
 from weam_ray.study.intervals import Crossed, half_width
 
+Array = NDArray[np.float64]
 _MIDPOINTS = (np.arange(64) + 0.5) / 64
 
 
@@ -56,10 +59,23 @@ def power_of(
     sd = float(np.sqrt(seed_part + item_part))
     if sd == 0:
         return 1.0 if effect else alpha
-    measured = seed_part * (stats.chi2.ppf(_MIDPOINTS, df) / df if df > 0 else np.zeros(1))
-    critical = half_width(measured, np.full_like(measured, item_part), df, 1 - alpha)
-    found = stats.norm.sf((critical - effect) / sd) + stats.norm.cdf((-critical - effect) / sd)
-    return float(found.mean())
+    return _found(effect, _critical(seed_part, item_part, df, alpha), sd)
+
+
+def _critical(seed_part: float, item_part: float, df: float, alpha: float) -> Array:
+    # What the study will measure as seed variance is uncertain, and the bar moves with it.
+    measured = seed_part * (_measured_shares(round(df, 6)) if df > 0 else np.zeros(1))
+    return half_width(measured, np.full_like(measured, item_part), df, 1 - alpha)
+
+
+@lru_cache(maxsize=1024)
+def _measured_shares(df: float) -> Array:
+    return np.asarray(stats.chi2.ppf(_MIDPOINTS, df) / df)
+
+
+def _found(effect: float, critical: Array, sd: float) -> float:
+    above = special.ndtr((effect - critical) / sd)
+    return float((above + special.ndtr((-critical - effect) / sd)).mean())
 
 
 def detectable(
@@ -69,14 +85,12 @@ def detectable(
     sd = float(np.sqrt(seed_part + item_part))
     if sd == 0:
         return 0.0
-
-    def short(effect: float) -> float:
-        return power_of(effect, seed_part, item_part, df, alpha) - power
-
+    critical = _critical(seed_part, item_part, df, alpha)
     high = 4 * sd
-    while short(high) < 0:
+    while _found(high, critical, sd) < power:
         high *= 2
-    return float(optimize.brentq(short, 0.0, high, xtol=sd * 1e-4))
+    root = optimize.brentq(lambda e: _found(e, critical, sd) - power, 0.0, high, xtol=sd * 1e-4)
+    return float(root)
 
 
 def detectable_effect(

@@ -130,13 +130,19 @@ def _figures(source: ReportInput, analysis: Analysis, said: Answer) -> Mapping[s
             for k, panel in enumerate(analysis.panels)
         ),
         "heat": _heat(source, analysis),
-        "legend": tuple(
-            # Safe: built by ElementTree, which escapes.
-            (line.name, Markup(charts.marker(found[line])))
-            for line in analysis.lines
-        ),
+        "legend": _legend(analysis, found),
         "method_rows": _method_rows(analysis),
     }
+
+
+def _legend(
+    analysis: Analysis, found: Mapping[Line, charts.Style]
+) -> tuple[tuple[str, Markup], ...]:
+    # Safe: built by ElementTree, which escapes.
+    lines = [(line.name, Markup(charts.marker(found[line]))) for line in analysis.lines]
+    names = [name for name, _ in analysis.panels[0].references] if analysis.panels else []
+    references = [(name, Markup(charts.reference_marker(k))) for k, name in enumerate(names)]
+    return (*lines, *references)
 
 
 def _panel(

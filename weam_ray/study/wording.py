@@ -21,8 +21,7 @@ _SYSTEMS = {
     "majority": "majority class",
     "hypothesis-only": "hypothesis only",
     "premise-only": "premise only",
-    "word-overlap": "word overlap only",
-    "overlap": "word overlap only",
+    "word-overlap-only": "word overlap only",
     "random": "random encoder",
 }
 _MINUS = "\u2212"
