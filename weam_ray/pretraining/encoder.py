@@ -229,6 +229,7 @@ def new_model(config: BaseConfig, tokenizer: Any) -> Any:
         intermediate_size=config.intermediate,
         max_position_embeddings=config.max_positions,
         pad_token_id=tokenizer.pad_token_id,
+        initializer_range=config.initial_deviation,
     )
     if config.architecture == "modernbert":
         ends = dict(
