@@ -71,9 +71,11 @@ class Launched:
         self.lan.laptop.inside("program.py").write_text(script)
         return self._ray("submit", "~/program.py", timeout=timeout).stdout
 
-    def fetch(self, remote: str, local: str) -> None:
-        """``ray rsync-down`` of a file of the head into the laptop's home."""
-        self._ray("rsync-down", f"{remote} ~/{local}", timeout=60)
+    def start_study(self, log: Path, *options: str) -> subprocess.Popen[bytes]:
+        """``weam-ray submit`` of the demo from the laptop; its lines go to ``log``."""
+        command = f"cd {REPOSITORY} && exec python ~/submit.py {self.file} {' '.join(options)}"
+        self.lan.laptop.inside("submit.py").write_text(_SUBMIT)
+        return self.lan.laptop.start(command, log)
 
     def down(self) -> str:
         """``ray down``; returns what it printed."""
@@ -93,19 +95,15 @@ class Launched:
         return _WHERE.format(nodes=len(self.lan.nodes), shared=SHARED)
 
 
-def tiny_study(storage: str, **settings: str) -> str:
-    """Options that make ``sweeps/demo.yaml`` six cells of a few steps: seconds, and no sense."""
-    values = {
-        "storage": storage,
-        "base.steps": "20",
-        "pretraining.steps": "10",
-        "transfer.steps": "10",
-        "grid.size": "[250]",
-        "grid.seed": "[0, 1]",
-        "extra": "[]",
-        **{key.replace("__", "."): value for key, value in settings.items()},
-    }
-    return " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in values.items())
+TINY = (
+    "base.steps=20",
+    "pretraining.steps=10",
+    "transfer.steps=10",
+    "grid.size=[250]",
+    "grid.seed=[0,1]",
+    "extra=[]",
+)
+"""Settings that make ``sweeps/demo.yaml`` six cells of a few steps: seconds, and no sense."""
 
 
 @contextmanager
@@ -132,6 +130,22 @@ def hosts_at_work(store: Path) -> Iterator[dict[str, set[str]]]:
         done.set()
         watcher.join()
 
+
+def predictions(store: Path) -> dict[str, bytes]:
+    """The predictions of every finished cell, by its address: what every result is made from."""
+    found = sorted(store.glob("transfer/*/predictions.parquet"))
+    return {path.parent.name: path.read_bytes() for path in found}
+
+
+_SUBMIT = """
+import sys
+from pathlib import Path
+from weam_ray.on_ray.submit import submit
+
+cluster, *settings = sys.argv[1:]
+folder = Path.home() / "clusters"
+sys.exit(submit(Path(cluster), Path("sweeps/demo.yaml"), settings, folder=folder))
+"""
 
 _WHERE = """
 import json, os, pathlib, socket, time

@@ -7,13 +7,15 @@ Run it with ``-s`` for the measured seconds.
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from hosts import HOME, SHARED, Lan
-from launched import Launched, for_hosts, hosts_at_work, tiny_study
+from hosts import HOME, Host, Lan
+from launched import TINY, Launched, for_hosts, hosts_at_work, predictions
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -35,6 +37,23 @@ def cluster(lan: Lan) -> Launched:
     with timed("ray up"):
         launched.up(for_hosts(head, workers))
     return launched
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: Launched, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a tiny study that nothing happened to, submitted from the laptop."""
+    store = cluster.lan.folder / "shared" / "store"
+    log = tmp_path_factory.mktemp("submit") / "log"
+    with timed("weam-ray submit, cluster up and idle"), hosts_at_work(store) as seen:
+        status = cluster.start_study(log, *TINY).wait(timeout=350)
+    said = log.read_text()
+    assert status == 0, said
+    assert "6 of 6 cells done" in said
+    print(f"stages seen per host: {dict(seen)}")
+    assert seen["transfer"] == {"node1", "node2"}
+    kept = tmp_path_factory.mktemp("undisturbed") / "store"
+    shutil.copytree(store, kept)
+    return kept
 
 
 def test_work_runs_on_both_hosts_with_the_copied_code_and_the_settings_of_the_file(
@@ -60,21 +79,24 @@ def test_who_has_no_token_is_refused(cluster: Launched) -> None:
         assert "Active" not in refused.stdout
 
 
-def test_a_study_runs_on_both_hosts_and_its_report_comes_back(
-    cluster: Launched,
+def test_storage_that_is_not_shared_is_refused_before_anything_runs(cluster: Launched) -> None:
+    on_head = "python -m weam_ray.on_ray.on_head sweeps/demo.yaml --set storage=/tmp/own"
+    said = cluster.run_on_head(on_head, check=False).stdout
+    head, worker = cluster.lan.nodes
+    assert f"{worker.address}: the sweep's own file is not there" in said
+    assert f"{head.address}:" not in said.partition("not there")[0].rpartition("weam_ray>")[2]
+    assert not (head.folder / "tmp" / "own" / "store").exists()
+
+
+def test_a_submitted_study_runs_on_both_hosts_and_its_report_comes_back(
+    cluster: Launched, undisturbed: Path
 ) -> None:
-    storage = cluster.lan.folder / "shared" / "storage"
-    sweep = f"RAY_ADDRESS=auto weam-ray sweep sweeps/demo.yaml {tiny_study(f'{SHARED}/storage')}"
-    with timed("a tiny study"), hosts_at_work(storage / "store") as seen:
-        said = cluster.run_on_head(sweep, timeout=300).stdout
-    assert "6 of 6 cells done" in said
-    print(f"\nstages seen per host: {dict(seen)}")
-    assert seen["transfer"] == {"node1", "node2"}
-    report = f"{SHARED}/storage/studies/demo/report.html"
-    cluster.fetch(report, "report.html")
-    page = cluster.lan.laptop.inside("report.html").read_text()
-    assert page == (storage / "studies/demo/report.html").read_text()
+    laptop = cluster.lan.laptop
+    page = laptop.inside("clusters/weam_ray/demo/report.html").read_text()
+    there = cluster.lan.folder / "shared" / "studies" / "demo"
+    assert page == (there / "report.html").read_text()
     assert "demonstration" in page.lower()
+    assert len(predictions(undisturbed)) == 6
 
 
 def test_a_third_host_finds_only_the_ports_that_the_file_names(cluster: Launched) -> None:
@@ -111,6 +133,72 @@ def test_the_token_is_in_no_log_and_no_command_line(cluster: Launched) -> None:
             check=False,
         )
         assert seen.stdout == ""
+
+
+def test_a_worker_killed_in_mid_cell_changes_no_result(
+    cluster: Launched, undisturbed: Path, tmp_path: Path
+) -> None:
+    store = forget_cells(cluster)
+    worker = cluster.lan.nodes[1]
+    sweep = cluster.start_study(tmp_path / "log", *TINY)
+    wait_for(lambda: drafts(store, "transfer", worker), "a cell on the worker")
+    started = time.monotonic()
+    kill(worker, "raylet/raylet")
+    assert sweep.wait(timeout=300) == 0, (tmp_path / "log").read_text()
+    print(f"\nworker killed in mid-cell: sweep ended {time.monotonic() - started:.1f} s later")
+    assert predictions(store) == predictions(undisturbed)
+
+
+def test_a_worker_that_was_lost_joins_again(cluster: Launched) -> None:
+    alive = "ray.init(log_to_driver=False); print('ALIVE', sum(n['Alive'] for n in ray.nodes()))"
+    count = f'python -c "import ray; {alive}"'
+    with timed("until the killed worker is back, after the sweep"):
+        wait_for(lambda: "ALIVE 2" in cluster.run_on_head(count).stdout, "the worker", 180)
+
+
+def test_after_the_head_was_killed_the_same_command_goes_on(
+    cluster: Launched, undisturbed: Path, tmp_path: Path
+) -> None:
+    store = forget_cells(cluster)
+    head = cluster.lan.nodes[0]
+    sweep = cluster.start_study(tmp_path / "first", *TINY)
+    wait_for(lambda: predictions(store) and drafts(store, "transfer", head), "a cell on the head")
+    kill(head, "python", "raylet", "gcs_server", "ray::")
+    assert sweep.wait(timeout=120) != 0, (tmp_path / "first").read_text()
+    done = predictions(store)
+    assert 0 < len(done) < 6
+    with timed(f"the same command again, {len(done)} of 6 cells done before"):
+        again = cluster.start_study(tmp_path / "again", *TINY).wait(timeout=350)
+    assert again == 0, (tmp_path / "again").read_text()
+    assert predictions(store) == predictions(undisturbed)
+
+
+def forget_cells(cluster: Launched) -> Path:
+    """The shared store without its cells: what cells share stays, so that tests are short."""
+    store = cluster.lan.folder / "shared" / "store"
+    for stage in ("encoder", "transfer"):
+        shutil.rmtree(store / stage, ignore_errors=True)
+    return store
+
+
+def drafts(store: Path, stage: str, host: Host) -> list[Path]:
+    return list((store / "tmp").glob(f"{stage}-*.{host.name}.*"))
+
+
+def wait_for(what: Callable[[], object], name: str, seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {name}"
+        time.sleep(0.05)
+
+
+def kill(host: Host, *names: str) -> None:
+    """End the host's processes whose command line has one of the names, as a power cut would."""
+    listed = host.run("ps -eo pid=,args=").stdout.splitlines()
+    rows = [line.strip().partition(" ") for line in listed]
+    doomed = [pid for pid, _, args in rows if any(name in args for name in names)]
+    assert doomed, f"{host.name} runs none of {names}"
+    host.run(f"kill -KILL {' '.join(doomed)}", check=False)
 
 
 def test_ray_down_ends_the_cluster(cluster: Launched) -> None:

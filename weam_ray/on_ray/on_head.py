@@ -28,6 +28,7 @@ SAID = "weam_ray> "
 ENDED = "weam_ray= "
 """Begins the last line: the exit status."""
 _SECONDS_BETWEEN_LOOKS = 0.3
+_IN_BACKGROUND = '{ "$@"; echo $? >"$STATUS.new"; mv "$STATUS.new" "$STATUS"; } &'
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,11 @@ class Running:
                 return False
             self.status.unlink(missing_ok=True)
             with open(self.log, "wb") as log:
-                subprocess.Popen(
-                    ["bash", "-c", '"$@"; echo $? >"$STATUS.new"; mv "$STATUS.new" "$STATUS"', "-"]
-                    + list(command),
+                # The shell that is waited for ends at once; the one in the background is nobody's
+                # child, keeps the lock, and notes how the sweep ended.
+                subprocess.run(
+                    ["bash", "-c", _IN_BACKGROUND, "bash", *command],
+                    check=True,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -100,7 +100,7 @@ class Cluster:
     def stream(self, verb: str, *arguments: str) -> Iterator[str]:
         """The lines that ``ray VERB FILE …`` prints, as they come, and last its exit status."""
         options = ["-y"] if verb in ("up", "down") else []
-        command = [str(Path(sys.executable).with_name("ray")), verb, *options, str(self.path)]
+        command = [ray_program(), verb, *options, str(self.path)]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "a", encoding="utf8") as log:
             print(f"$ {shlex.join([*command[1:], *arguments])}", file=log)
@@ -191,13 +191,17 @@ def submit(
     return status
 
 
+def ray_program() -> str:
+    """Ray's own command, of the environment that this runs in."""
+    return str(Path(sys.executable).with_name("ray"))
+
+
 def make_token() -> Path:
     """The file of the secret that your clusters' machines share; made on first use, mode 600."""
     path = Path(TOKEN_MOUNT).expanduser()
     if not path.exists():
-        ray = str(Path(sys.executable).with_name("ray"))
         subprocess.run(
-            [ray, "get-auth-token", "--generate"],
+            [ray_program(), "get-auth-token", "--generate"],
             check=True,
             stdout=subprocess.DEVNULL,  # it prints the token
             stderr=subprocess.DEVNULL,
@@ -209,7 +213,7 @@ def make_token() -> Path:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf8"))
+        config, *_ = [*yaml.safe_load_all(path.read_text(encoding="utf8")), None]
     except FileNotFoundError:
         raise ConfigError(
             "no such file", place=str(path), cure="Name a cluster file: cluster/cluster.yaml"
