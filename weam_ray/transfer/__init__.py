@@ -24,6 +24,7 @@ from weam_ray.transfer.tokenised import TokenisedItems, tokenise_items
 
 if TYPE_CHECKING:
     from weam_ray.transfer.fine_tuning import fine_tune
+    from weam_ray.transfer.probe import frozen_probe
     from weam_ray.transfer.retrieval import premise_retrieval, sentence_retrieval
     from weam_ray.transfer.sanity import sanity_rows
     from weam_ray.transfer.word_alignment import encoder_aer, encoder_links
@@ -46,6 +47,7 @@ __all__ = [
     "evaluate_gates",
     "fine_tune",
     "flags",
+    "frozen_probe",
     "item_files",
     "items_facts",
     "load_items",
@@ -60,6 +62,7 @@ _LATER = {
     "encoder_aer": "word_alignment",
     "encoder_links": "word_alignment",
     "fine_tune": "fine_tuning",
+    "frozen_probe": "probe",
     "premise_retrieval": "retrieval",
     "sanity_rows": "sanity",
     "sentence_retrieval": "retrieval",

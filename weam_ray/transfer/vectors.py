@@ -55,13 +55,23 @@ class Vectors:
         bounds = [max_length, self._tokenizer.model_max_length, most or max_length]
         self._max_length = int(min(bounds))
 
-    def sentences(self, texts: Sequence[str]) -> Array:
-        """Mean of each text's subword vectors, special tokens left out: (M, N, D)."""
+    @property
+    def layers(self) -> int:
+        """Layers of the encoder, the embeddings not counted."""
+        return int(self._model.config.num_hidden_layers)
+
+    def sentences(self, texts: Sequence[str], layer: int | None = None) -> Array:
+        """Mean of each text's subword vectors, special tokens left out: (M, N, D).
+
+        Args:
+            layer: give only this one, (1, N, D).
+        """
         pooled: list[Array | None] = [None] * len(texts)
         for batch in self._batches(texts):
             weight = batch.real_BL.float()
             weight /= weight.sum(dim=1, keepdim=True).clamp(min=1)
-            means_MBD = torch.einsum("mbld,bl->mbd", batch.states, weight).cpu().numpy()
+            states = batch.states if layer is None else batch.states[layer : layer + 1]
+            means_MBD = torch.einsum("mbld,bl->mbd", states, weight).cpu().numpy()
             for row, place in enumerate(batch.places):
                 pooled[place] = means_MBD[:, row]
         return np.stack([one for one in pooled if one is not None], axis=1)
