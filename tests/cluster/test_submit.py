@@ -12,6 +12,7 @@ import yaml
 
 from weam_ray.errors import ConfigError, ResourceError
 from weam_ray.on_ray import submit as submitting
+from weam_ray.on_ray.machines import code_digest
 from weam_ray.on_ray.on_head import Running, lacking, studies_running
 from weam_ray.on_ray.submit import Cluster, make_token, submit
 from weam_ray.study.config import ResourcesConfig
@@ -98,7 +99,7 @@ def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     program = folder / "ray"
     program.write_text(FAKE_RAY.format(folder=folder))
     program.chmod(0o755)
-    (folder / "running").write_text('weam_ray= {"running": []}\n')
+    (folder / "running").write_text('weam_ray= {"running": [], "code": "old"}\n')
     (folder / "said").write_text('Ray says\nweam_ray> 6 cells\r\n\nweam_ray= {"status": 0}\n')
     monkeypatch.setattr(submitting, "ray_program", lambda: str(program))
     return folder
@@ -138,9 +139,28 @@ def test_submit_takes_the_cluster_down_when_told_to(ray: Path, tmp_path: Path) -
 
 def test_nothing_is_copied_over_code_that_a_sweep_uses(ray: Path, tmp_path: Path) -> None:
     (ray / "up").touch()
-    (ray / "running").write_text('weam_ray= {"running": ["demo"]}\n')
+    (ray / "running").write_text('weam_ray= {"running": ["demo"], "code": "old"}\n')
     submit(FILES / "cluster.yaml", DEMO, folder=tmp_path / "kept")
     assert "up" not in calls(ray)
+
+
+def test_an_idle_cluster_is_brought_up_again_only_for_new_code_or_a_new_file(
+    ray: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text((FILES / "cluster.yaml").read_text())
+
+    def ups() -> int:
+        submit(mine, DEMO, folder=tmp_path / "kept")
+        return calls(ray).count("up")
+
+    assert ups() == 1
+    assert ups() == 2, "the cluster's code is not this one's"
+    (ray / "running").write_text(f'weam_ray= {{"running": [], "code": "{code_digest()}"}}\n')
+    assert ups() == 2
+    mine.write_text(mine.read_text().replace("192.168.1.12", "192.168.1.13"))
+    assert ups() == 3
+    assert ups() == 3
 
 
 def test_a_lost_connection_says_that_the_sweep_goes_on(ray: Path, tmp_path: Path) -> None:

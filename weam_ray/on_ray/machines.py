@@ -115,13 +115,15 @@ def _answer(probe: Path, node: str, said: str) -> _Answer:
         (probe / node).write_text(said, encoding="utf8")
     except OSError as error:
         return _Answer(f"can't write ({error.strerror})")
-    return _Answer("", _code(), tuple(sorted(package_versions().items())))
+    return _Answer("", code_digest(), tuple(sorted(package_versions().items())))
 
 
-def _code() -> str:
-    folder = Path(weam_ray.__file__).parent
-    sources = sorted(folder.rglob("*.py"))
-    return digest([[str(path.relative_to(folder)), content_hash(path)] for path in sources])
+def code_digest() -> str:
+    """Hash of the code that runs here, and of the files that pin its packages."""
+    package = Path(weam_ray.__file__).parent
+    pins = [package.parent / name for name in ("constraints.txt", "pyproject.toml")]
+    files = [*sorted(package.rglob("*.py")), *(path for path in pins if path.exists())]
+    return digest([[str(path.relative_to(package.parent)), content_hash(path)] for path in files])
 
 
 def _problem(answer: _Answer, own: _Answer, written: Path, said: str) -> str:

@@ -212,7 +212,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--running", type=Path, metavar="STORAGE", help="say which studies run")
     parsed = parser.parse_args(arguments)
     if parsed.running is not None:
-        print(ENDED + json.dumps({"running": studies_running(parsed.running)}), flush=True)
+        from weam_ray.on_ray.machines import code_digest
+
+        state = {"running": studies_running(parsed.running), "code": code_digest()}
+        print(ENDED + json.dumps(state), flush=True)
         return 0
     if parsed.study is None:
         parser.error("name a study file")

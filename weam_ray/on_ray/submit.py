@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from weam_ray.errors import ConfigError, ResourceError
+from weam_ray.on_ray.machines import code_digest
 from weam_ray.on_ray.on_head import ENDED, SAID
 from weam_ray.study.reading import read_study
 
@@ -130,15 +131,15 @@ class Cluster:
         """The argument of ``ray exec`` for a command in the folder of the copied code."""
         return [f"cd {_CODE} && {command}"]
 
-    def studies_running(self) -> list[str] | None:
-        """Names of the studies whose sweep runs; None when the cluster is not up."""
+    def state(self) -> dict[str, Any] | None:
+        """Which studies run on it, and a hash of its code; None when it is not up."""
         command = (
             f"ray status >/dev/null && python -m weam_ray.on_ray.on_head --running {self.storage}"
         )
         for line in self.stream("exec", *self.on_head(command)):
             if line.startswith(ENDED):
-                names: list[str] = json.loads(line.removeprefix(ENDED))["running"]
-                return names
+                state: dict[str, Any] = json.loads(line.removeprefix(ENDED))
+                return state
         return None
 
 
@@ -242,15 +243,26 @@ def _least_workers(config: dict[str, Any]) -> int:
 
 def _bring_up(cluster: Cluster, say: Say) -> None:
     started = time.monotonic()
-    running = cluster.studies_running()
-    if running:
+    state = cluster.state()
+    # The file as `ray up` last saw it from here: tells an edited one from one that is in force.
+    applied = cluster.log.with_name("applied.yaml")
+    if state is not None and state["running"]:
         # Nothing is copied over code that a sweep may still import.
-        say(f"cluster {cluster.name} is up and runs {', '.join(running)}; code is left as it is")
+        say(f"cluster {cluster.name} runs {', '.join(state['running'])}; it is left as it is")
         return
-    # Also where the cluster is up and idle: --no-restart would leave old code on the workers.
+    asked = cluster.path.read_text(encoding="utf8")
+    if state is not None and state["code"] == code_digest() and _text(applied) == asked:
+        say(f"cluster {cluster.name} is up, with this code")
+        return
+    # Not with --no-restart: that would leave old code on the workers.
     say(f"bringing up cluster {cluster.name} (all that Ray says: {cluster.log})")
     cluster.ray("up")
+    applied.write_text(asked, encoding="utf8")
     say(f"cluster {cluster.name} is up after {time.monotonic() - started:.0f} s")
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf8") if path.exists() else None
 
 
 def _follow(cluster: Cluster, study: str, settings: Sequence[str], say: Say) -> int:
