@@ -12,8 +12,9 @@ from weam_ray.alignment.config import AlignmentConfig, Symmetrisation
 
 if TYPE_CHECKING:
     from weam_ray.alignment.align import Alignment, align_encoded, align_words
+    from weam_ray.alignment.files import write_links
     from weam_ray.alignment.links import Links
-    from weam_ray.alignment.pharaoh import Gold, read_gold, read_links, write_links
+    from weam_ray.alignment.pharaoh import Gold, read_gold, read_links
     from weam_ray.alignment.quality import AER, aer
     from weam_ray.alignment.shuffling import shuffle_links
     from weam_ray.alignment.symmetrisation import symmetrise
@@ -29,7 +30,7 @@ _HOMES = {
     "Gold": "pharaoh",
     "read_gold": "pharaoh",
     "read_links": "pharaoh",
-    "write_links": "pharaoh",
+    "write_links": "files",
     "shuffle_links": "shuffling",
     "symmetrise": "symmetrisation",
     "align_table": "table",

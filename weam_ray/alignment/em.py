@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from weam_ray.alignment.config import AlignmentConfig
 from weam_ray.alignment.kernels import LOG_UNIT, UNSEEN
 from weam_ray.alignment.numerics import weights
-from weam_ray.alignment.shard import Parameters, Partial, Shard, fixed_point
+from weam_ray.alignment.shard import Entries, Parameters, Partial, Shard, fixed_point
 from weam_ray.alignment.text import Text, cells_by_type
 
 _TENSION_STEPS = 8
@@ -109,9 +109,12 @@ class Trained:
     """float64[target words]: log-probability of each, where asked for."""
     parameters: Parameters
     history: list[Iteration]
-    shards: list[Shard]
     met: NDArray[np.int64] | None
     """int64[target types + 1]: source words met by each target type, where it was counted."""
+    entries: list[Entries]
+    """Translation probabilities in the order of target types, where asked for; else empty."""
+    floor: NDArray[np.float64]
+    """float64[V + 1]: probability of a target word with which a source word has no entry."""
 
 
 def split_types(text: Text, shards: int) -> list[tuple[int, int]]:
@@ -131,6 +134,7 @@ def train(
     shards: int = 1,
     threads: int = 1,
     scores: bool = False,
+    entries: bool = False,
     distinct: NDArray[np.int64] | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> Trained:
@@ -161,4 +165,13 @@ def train(
     for owner in owners:
         owner.links(parameters, links, of_words)
     tick()
-    return Trained(links, of_words, parameters, coordinator.history, owners, met)
+    kept = [part for owner in owners for part in owner.entries(parameters)] if entries else []
+    return Trained(
+        links=links,
+        scores=of_words,
+        parameters=parameters,
+        history=coordinator.history,
+        met=met,
+        entries=kept,
+        floor=owners[0].floor(parameters),
+    )

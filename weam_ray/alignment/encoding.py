@@ -43,6 +43,18 @@ def by_frequency(side: Side) -> tuple[Side, NDArray[np.int64]]:
     return Side(new[side.tokens], side.starts, side.types), old
 
 
+def renumber(side: Side, words: list[bytes], known: list[bytes]) -> Side:
+    """The side, whose type t is ``words[t - 1]``, in the numbers of the ``known`` words.
+
+    Unknown words get the numbers after theirs.
+    """
+    numbers = {word: number for number, word in enumerate(known, 1)}
+    new = np.zeros(len(words) + 1, np.int32)
+    for number, word in enumerate(words, 1):
+        new[number] = numbers.setdefault(word, len(numbers) + 1)
+    return Side(new[side.tokens], side.starts, len(numbers))
+
+
 def encode_words(
     sentences: Sequence[Sequence[str]], casefold: bool = False
 ) -> tuple[Side, list[str]]:

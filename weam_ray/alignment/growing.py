@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from numba import njit, types
 
-from weam_ray.alignment.numerics import FLAGS, I32, I64, i32, i64, kernel
+from weam_ray.alignment.numerics import FLAGS, I32, I64, U8, i32, i64, kernel
 
 _FORWARD, _REVERSE, _BOTH = 1, 2, 3
 
@@ -161,3 +161,33 @@ def join(  # type: ignore[no-untyped-def]
                 links += 1
         offsets[p + 1] = links
     return links
+
+
+@njit(inline="always")
+def _digits(number, out, at):  # type: ignore[no-untyped-def]
+    size = 1
+    rest = number // 10
+    while rest:
+        size += 1
+        rest //= 10
+    for place in range(at + size - 1, at - 1, -1):
+        out[place] = 48 + number % 10
+        number //= 10
+    return at + size
+
+
+@kernel(types.int64(i64, i32, i32, U8))
+def format_links(offsets, source, target, out):  # type: ignore[no-untyped-def]
+    """Pharaoh lines of the pairs that ``offsets`` bounds; returns how many bytes they take."""
+    at = 0
+    for p in range(offsets.size - 1):
+        for k in range(offsets[p], offsets[p + 1]):
+            if k > offsets[p]:
+                out[at] = 32
+                at += 1
+            at = _digits(source[k], out, at)
+            out[at] = 45
+            at = _digits(target[k], out, at + 1)
+        out[at] = 10
+        at += 1
+    return at

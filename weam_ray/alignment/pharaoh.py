@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from weam_ray.alignment.files import opened
 from weam_ray.alignment.links import Links
 from weam_ray.errors import DataError
 
@@ -29,44 +27,6 @@ class Gold:
 
     def __len__(self) -> int:
         return len(self.sure)
-
-
-@contextmanager
-def opened(path: Path, mode: str) -> Iterator[io.BufferedIOBase]:
-    """A plain or, by its name, gzipped file for ``rb`` or ``wb``.
-
-    Raises:
-        DataError: it can't be opened, or is no gzip file though its name says so.
-    """
-    try:
-        raw = _open(path, mode)
-    except OSError as error:
-        raise DataError(
-            f"can't open: {error.strerror}", place=str(path), cure="Check the path."
-        ) from None
-    with raw:
-        if path.suffix != ".gz":
-            yield raw
-            return
-        # No name and time in the header: equal links make equal files.
-        with gzip.GzipFile("", mode, 6, raw, mtime=0) as stream:
-            try:
-                yield stream
-            except (EOFError, gzip.BadGzipFile) as error:
-                raise DataError(f"damaged gzip file: {error}", place=str(path)) from None
-
-
-def _open(path: Path, mode: str) -> io.BufferedIOBase:
-    stream = open(path, mode)
-    assert isinstance(stream, io.BufferedIOBase)
-    return stream
-
-
-def write_links(links: Links, path: Path) -> None:
-    """Write links, one line a pair, gzipped if the name ends in ``.gz``."""
-    with opened(path, "wb") as stream:
-        for pair in links:
-            stream.write((" ".join(f"{i}-{j}" for i, j in pair) + "\n").encode())
 
 
 def read_links(path: Path) -> Links:
@@ -118,7 +78,7 @@ def read_gold(
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with opened(path, "rb") as stream:
+    with opened(path) as stream:
         for number, line in enumerate(stream, 1):
             try:
                 yield number, line.decode("utf8")

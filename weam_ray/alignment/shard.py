@@ -155,11 +155,13 @@ class Shard:
         """One counting iteration; the first call makes up for the first iteration, too."""
         prior = self._prior(parameters.tension)
         if self._begun:
-            count = self._count
-        else:
-            count = self._begin
-            self._begun = True
-        _, partial = self._each(self._blocks, lambda *job: count(prior, parameters, *job))
+            _, partial = self._each(self._blocks, lambda *job: self._count(prior, parameters, *job))
+            return partial
+        self._begun = True
+        before = self._prior(self.config.initial_tension)
+        _, partial = self._each(
+            self._blocks, lambda *job: self._begin(before, prior, parameters, *job)
+        )
         return partial
 
     def links(
@@ -215,13 +217,15 @@ class Shard:
         weights(counts, self.config.alpha, self.config.variational_bayes, out)
         return out
 
-    def _begin(self, prior: Prior, parameters: Parameters, bench: _Bench, block: _Block) -> None:
+    def _begin(
+        self, before: Prior, prior: Prior, parameters: Parameters, bench: _Bench, block: _Block
+    ) -> None:
         config = self.config
         # Pages of these that stay untouched are never backed by memory.
         row_word = np.empty(block.capacity + 1, np.int32)
         row_count = np.empty(block.capacity + 1)
         used = kernels.begin(
-            self._given, self._prior(config.initial_tension), prior, block.records,
+            self._given, before, prior, block.records,
             parameters.inverse, config.null_probability, config.alpha, config.variational_bayes,
             self._scale, least_counts(config, self.text.longest),
             bench.dense, bench.word, bench.count, kernels.RAMP, bench.buffer,
