@@ -173,6 +173,9 @@ class PretrainingConfig(TrainingConfig):
     replay_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of the steps that are MLM on monolingual text instead, spread evenly. The same for
     every objective."""
+    replay_two_sentences: bool = False
+    """Replay neighbouring lines as one row, as the base's ``two_sentences`` does. A base that read
+    them so and is then shown single lines forgets what a second sentence is."""
     anchor_language: str = "en"
     """word-aligned: the side held near the frozen original; the source if neither side is it."""
     anchor_weight: float = Field(default=1.0, ge=0)
