@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from weam_ray.artifacts import Artifact, Store, package_versions
+from weam_ray.artifacts import Artifact, Step, Store, package_versions
 from weam_ray.corpus.languages import language_name
 from weam_ray.identity import digest
 from weam_ray.study.config import StudyConfig
@@ -44,24 +46,54 @@ class Invocation:
     wall_seconds: float
 
 
-def result_rows(cells: Sequence[Cell], store: Store) -> pd.DataFrame:
+class Shelf:
+    """A store whose artifacts are looked up once, however many cells share them."""
+
+    def __init__(self, store: Store) -> None:
+        self.root = store.root
+        self._store = store
+        self._found: dict[str, Artifact | None] = {}
+
+    def find(self, step: Step) -> Artifact | None:
+        """The finished artifact of a step, or None."""
+        if step.address not in self._found:
+            self._found[step.address] = self._store.find(step)
+        return self._found[step.address]
+
+
+def result_rows(cells: Sequence[Cell], store: Store | Shelf) -> pd.DataFrame:
     """One row a finished cell × task × language × split × selection (``results.ROW_COLUMNS``)."""
-    frames: list[pd.DataFrame] = []
+    tables: list[pa.Table] = []
+    columns: list[dict[str, Any]] = []
     for cell in cells:
         done = store.find(cell.experiment.transfer)
         if done is None:
             continue
-        frame = pd.DataFrame(pq.read_table(done.path / "scores.parquet").to_pandas())
-        for name, value in {**cell.key.factors(), **_spent(cell, done, store)}.items():
-            frame[name] = value
-        frame["cell"] = done.address
-        frame["setting"] = cell.config.transfer.setting
-        frame["predictions"] = f"{done.address}/predictions.parquet"
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        tables.append(_read(done.path / "scores.parquet"))
+        columns.append(
+            {
+                **cell.key.factors(),
+                **_spent(cell, done, store),
+                "cell": done.address,
+                "predictions": f"{done.address}/predictions.parquet",
+            }
+        )
+    if not tables:
+        return pd.DataFrame()
+    # Joined as one table each: a frame a cell takes minutes for thousands of them.
+    scores = pa.concat_tables(tables, promote_options="default").to_pandas()
+    which = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
+    own = pd.DataFrame(columns).iloc[which].reset_index(drop=True)
+    kept = [name for name in scores.columns if name not in own.columns]
+    return pd.DataFrame(pd.concat([scores[kept], own], axis=1))
 
 
-def _spent(cell: Cell, transfer: Artifact, store: Store) -> dict[str, float]:
+def _read(path: Path) -> pa.Table:
+    with pq.ParquetFile(path) as file:  # much quicker than read_table for many small files
+        return file.read()
+
+
+def _spent(cell: Cell, transfer: Artifact, store: Store | Shelf) -> dict[str, float]:
     """Bilingual pre-training steps, epochs and the cell's own seconds."""
     seconds = float(transfer.record["seconds"])
     if cell.config.pretraining.objective == "none":
@@ -95,9 +127,10 @@ def report_input(
     invocation: Invocation,
 ) -> ReportInput:
     """Everything :func:`weam_ray.study.report.write_report` needs, from the store."""
-    results = Results.read(result_rows(plan.cells, store), store.root)
-    sanity = _sanity(plan, store)
+    shelf = Shelf(store)
+    results = Results.read(result_rows(plan.cells, shelf), store.root)
     view = study_view(study)
+    sanity = _sanity(plan, shelf, view)
     return ReportInput(
         title=study.title,
         results=results,
@@ -106,14 +139,14 @@ def report_input(
         planned_cells=len(plan.cells),
         source_language=study.transfer.train_language,
         language_names={code: language_name(code) for code in study.items.languages},
-        gates=_gates(study, results, sanity),
+        gates=_gates(study, results, view, sanity),
         sanity=sanity,
-        corpora=_corpora(plan, store),
-        aligners=_aligners(plan, store),
-        retrieval=_retrieval(plan, store),
+        corpora=_corpora(plan, shelf),
+        aligners=_aligners(plan, shelf),
+        retrieval=_retrieval(plan, shelf),
         holes=tuple(_reported(hole) for hole in plan.holes),
         failures=tuple(failures.values()),
-        provenance=_provenance(study, plan, store, invocation),
+        provenance=_provenance(study, plan, shelf, invocation),
     )
 
 
@@ -121,10 +154,16 @@ _GATE_SYSTEMS = {"none": "base", "random": "random-encoder"}
 """What gates call the cells that read no bilingual text."""
 
 
-def _gates(study: StudyConfig, results: Results, sanity: pd.DataFrame) -> tuple[ReportedGate, ...]:
+def _gates(
+    study: StudyConfig, results: Results, view: View, sanity: pd.DataFrame
+) -> tuple[ReportedGate, ...]:
     rows = results.rows[results.rows["method"].isin(list(_GATE_SYSTEMS))]
+    rows = rows[rows["setting"] == view.setting]
     rows = rows.assign(system=rows["method"].map(_GATE_SYSTEMS))
-    known = [*rows.to_dict("records"), *sanity.to_dict("records")]
+    known: list[Mapping[str, Any]] = [
+        {str(name): value for name, value in row.items()}
+        for row in [*rows.to_dict("records"), *sanity.to_dict("records")]
+    ]
     targets = [code for code in study.items.languages if code != study.transfer.train_language]
     gates = study.gates or default_gates(study.transfer.train_language, targets)
     return tuple(
@@ -137,19 +176,19 @@ def _reported(hole: Hole) -> ReportedHole:
     return ReportedHole(factors=hole.key.label, reason=hole.reason)
 
 
-def _sanity(plan: Plan, store: Store) -> pd.DataFrame:
+def _sanity(plan: Plan, shelf: Shelf, view: View) -> pd.DataFrame:
     for cell in plan.cells:
-        if (done := store.find(cell.experiment.sanity)) is not None:
-            return pd.DataFrame(pq.read_table(done.path / "scores.parquet").to_pandas())
+        done = shelf.find(cell.experiment.sanity) if cell.key.setting == view.setting else None
+        if done is not None:
+            return pd.DataFrame(_read(done.path / "scores.parquet").to_pandas())
     return pd.DataFrame()
 
 
-def _corpora(plan: Plan, store: Store) -> tuple[CorpusFacts, ...]:
+def _corpora(plan: Plan, shelf: Shelf) -> tuple[CorpusFacts, ...]:
     found: dict[str, CorpusFacts] = {}
     for cell in plan.cells:
         for step in cell.experiment.corpora:
-            done = store.find(step)
-            if step.address not in found and done is not None:
+            if step.address not in found and (done := shelf.find(step)) is not None:
                 found[step.address] = CorpusFacts(
                     domain=cell.key.domain,
                     pair=cell.key.pair,
@@ -161,17 +200,16 @@ def _corpora(plan: Plan, store: Store) -> tuple[CorpusFacts, ...]:
     return tuple(found.values())
 
 
-def _aligners(plan: Plan, store: Store) -> tuple[AlignerFacts, ...]:
+def _aligners(plan: Plan, shelf: Shelf) -> tuple[AlignerFacts, ...]:
     found: dict[str, AlignerFacts] = {}
     for cell in plan.cells:
         for step in cell.experiment.links:
-            done = store.find(step)
-            if step.address not in found and done is not None:
+            if step.address not in found and (done := shelf.find(step)) is not None:
                 found[step.address] = AlignerFacts(
                     domain=cell.key.domain,
                     pair=cell.key.pair,
                     size=done.facts["pairs"],
-                    regime=cell.key.regime,
+                    regime=cell.config.alignment.regime,
                     symmetrisation=cell.config.alignment.symmetrisation,
                     aer=_aer(done),
                     linked_share=_linked_share(done),
@@ -182,7 +220,7 @@ def _aligners(plan: Plan, store: Store) -> tuple[AlignerFacts, ...]:
 def _linked_share(links: Artifact) -> float:
     """Words with a partner among the words of both sides."""
     words, linked = links.facts["words"], links.facts["linked_share"]
-    return sum(linked[side] * words[side] for side in words) / max(1, sum(words.values()))
+    return float(sum(linked[side] * words[side] for side in words) / max(1, sum(words.values())))
 
 
 def _aer(links: Artifact) -> float | None:
@@ -192,17 +230,17 @@ def _aer(links: Artifact) -> float | None:
     return float(quality["aer"] if isinstance(quality, dict) else quality)
 
 
-def _retrieval(plan: Plan, store: Store) -> tuple[RetrievalFacts, ...]:
+def _retrieval(plan: Plan, shelf: Shelf) -> tuple[RetrievalFacts, ...]:
     """Sentence retrieval, averaged over the seeds of a point of the grid."""
     values: dict[tuple[str, str, str, int, str], list[tuple[float, int]]] = defaultdict(list)
     seen: set[str] = set()
     for cell in plan.cells:
         step = cell.experiment.retrieval
-        done = store.find(step)
-        if done is None or step.address in seen:
+        done = None if step.address in seen else shelf.find(step)
+        if done is None:
             continue
         seen.add(step.address)
-        for row in pq.read_table(done.path / "retrieval.parquet").to_pylist():
+        for row in _read(done.path / "retrieval.parquet").to_pylist():
             point = (cell.key.method, cell.key.domain, cell.key.pair, cell.key.size)
             values[(*point, row["language"])].append((row["accuracy"], row["n"]))
     return tuple(
@@ -220,11 +258,11 @@ def _retrieval(plan: Plan, store: Store) -> tuple[RetrievalFacts, ...]:
     )
 
 
-def _provenance(study: StudyConfig, plan: Plan, store: Store, invocation: Invocation) -> Provenance:
+def _provenance(study: StudyConfig, plan: Plan, shelf: Shelf, invocation: Invocation) -> Provenance:
     seconds: dict[str, float] = defaultdict(float)
     inputs: dict[str, str] = {}
     for step in plan.steps.values():
-        if (done := store.find(step)) is not None:
+        if (done := shelf.find(step)) is not None:
             seconds[step.stage] += float(done.record["seconds"])
         inputs.update({f"{step.address} {name}": value for name, value in step.inputs.items()})
     return Provenance(
