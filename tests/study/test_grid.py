@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_study import LANGUAGES, plan_of, pretend, read_small, store_of
+from planned_study import LANGUAGES, plan_of, pretend, read_small, store_of
 
 from weam_ray.errors import ConfigError, DataError
 from weam_ray.study.config import StudyConfig

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_study import LANGUAGES, plan_of, pretend, read_small, store_of
+from planned_study import LANGUAGES, plan_of, pretend, read_small, store_of
 
 from weam_ray.artifacts import Artifact, Step, Store, Work
 from weam_ray.study.config import StudyConfig

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_study import plan_of, pretend, read_small, store_of
+from planned_study import plan_of, pretend, read_small, store_of
 
 from weam_ray.artifacts import Artifact, Resources, Step, Store
 from weam_ray.errors import ResourceError

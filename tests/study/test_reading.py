@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from small_study import read_small, settings, write_study
+from planned_study import read_small, settings, write_study
 
 from weam_ray.errors import ConfigError
 from weam_ray.study.reading import read_study, schema

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_study import plan_of, pretend, read_small, store_of
+from planned_study import plan_of, pretend, read_small, store_of
 
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.status import Status, status_text, study_status
