@@ -266,6 +266,14 @@ def test_a_lopsided_system_is_marked(tmp_path: Path):
     assert 'class="number lopsided"' in page(tmp_path, source(answers)).html
 
 
+def test_runs_lopsided_each_in_its_own_way_are_marked_though_their_mean_is_even(tmp_path: Path):
+    answers = simulate(World(items=60))
+    for row in answers.rows:
+        one = int(str(row["finetuning_seed"]))
+        row["share_0"], row["share_1"], row["share_2"] = (float(one == k) for k in range(3))
+    assert 'class="number lopsided"' in page(tmp_path, source(answers)).html
+
+
 def luminance(colour: str) -> float:
     parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
     linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]

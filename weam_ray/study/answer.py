@@ -41,12 +41,16 @@ def answer(source: ReportInput, analysis: Analysis) -> Answer:
 
 def _why_no_claim(source: ReportInput) -> tuple[str, ...]:
     gates = source.failed_gates
-    reasons = [f"{gate.name.rstrip('.')}: fails ({gate.detail or 'no figures'})." for gate in gates]
+    reasons = [f"{_sentence(gate.name)}: fails ({gate.detail or 'no figures'})." for gate in gates]
     last = (
         "Below are the accuracies as they came out beside what needs no inference at all; a curve "
         "over sizes would show noise as if it were an answer."
     )
     return (*reasons, last)
+
+
+def _sentence(name: str) -> str:
+    return name[:1].upper() + name[1:].rstrip(".")
 
 
 def effect_text(one: Comparison, digits: int = 1) -> str:

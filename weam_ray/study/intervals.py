@@ -18,8 +18,8 @@ Three repairs keep it honest with few seeds:
   Satterthwaite's degrees of freedom: those collapse to a normal whenever three seeds happen to lie
   close together, which in a family of 30 comparisons they will (simulated family-wise error 16-38
   % instead of 5 %);
-- within a family of comparisons each seed variance is moderated towards the family's (Smyth 2004,
-  empirical Bayes; its prior degrees of freedom capped by what comparisons that share cells hold);
+- within a family of comparisons each seed variance is moderated towards the family's (empirical
+  Bayes after Smyth 2004; lent degrees of freedom capped by what comparisons that share cells hold);
 - languages share items, so an item's languages are averaged before anything else: the item is the
   cluster.
 
@@ -40,6 +40,11 @@ from statsmodels.stats.proportion import proportion_confint
 Array = NDArray[np.float64]
 _NODES = 400
 _SMALLEST = 1e-14
+CLAIMED = 0.7
+"""Part of the lent degrees of freedom that is claimed: families here are small, so how far they may
+be trusted is itself uncertain. Simulated family-wise error of families of 2-20 at 3 and 5 seeds:
+at most 5 % with equal seed variances, 6.3 % where standard deviations spread fourfold evenly, 7.1 %
+where half of them are fourfold; 8-13 % with Smyth's own rule, which is made for thousands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +84,13 @@ class Crossed:
 
     @property
     def item_part(self) -> float:
-        """Variance of the mean that comes from the items."""
-        return self.item_variance / self.items
+        """Variance of the mean that comes from the items.
+
+        Never so small that the whole falls below that of seeds x items independent answers: two
+        seeds that always answer one class each score exactly a third, and yet know nothing.
+        """
+        independent = (self.item_variance + self.residual) / (self.seeds * self.items)
+        return max(self.item_variance / self.items, independent - self.seed_part)
 
     @property
     def seed_part(self) -> float:
@@ -212,7 +222,10 @@ def interval(spread: Crossed, level: float = 0.95) -> Interval:
 
 
 def moderate(family: Sequence[Crossed], overlap: NDArray[np.floating]) -> list[Crossed]:
-    """Lend each member's seed variance strength from the others (Smyth 2004, section 6).
+    """Lend each member's seed variance strength from the others, after Smyth (2004, section 6).
+
+    Two departures, both towards caution, since Smyth has thousands of members and we a few: the
+    prior is the mean variance (his lies lower), and only part of its degrees of freedom is claimed.
 
     Args:
         family: comparisons made together.
@@ -229,26 +242,22 @@ def moderate(family: Sequence[Crossed], overlap: NDArray[np.floating]) -> list[C
     df = np.array([family[k].df for k in able])
     shared = np.asarray(overlap, np.float64)[np.ix_(able, able)]
     held = float(df.mean() * len(able) ** 2 / (shared**2).sum())
-    prior_df, prior = _prior(variance, df)
+    prior_df = _prior_df(variance, df)
+    prior = float((variance * df).sum() / df.sum())
     moderated = list(family)
     for place, k in enumerate(able):
-        extra = min(prior_df, max(held - df[place], 0.0))
-        total = extra + df[place]
-        value = (extra * prior + df[place] * variance[place]) / total
-        moderated[k] = family[k].moderated(float(value), float(total))
+        lent = min(prior_df, max(held - df[place], 0.0))
+        value = (lent * prior + df[place] * variance[place]) / (lent + df[place])
+        moderated[k] = family[k].moderated(float(value), float(df[place] + CLAIMED * lent))
     return moderated
 
 
-def _prior(variance: Array, df: Array) -> tuple[float, float]:
+def _prior_df(variance: Array, df: Array) -> float:
     # Smyth's moment estimator: log variances spread by trigamma(df/2) from chance alone; what they
     # spread beyond that is real and sets how far the family may be trusted.
     centred = np.log(variance) - special.digamma(df / 2) + np.log(df / 2)
     excess = float(centred.var(ddof=1) - special.polygamma(1, df / 2).mean())
-    if excess <= 0:
-        return np.inf, float((variance * df).sum() / df.sum())
-    prior_df = 2 * _trigamma_inverse(excess)
-    level = centred.mean() + special.digamma(prior_df / 2) - np.log(prior_df / 2)
-    return prior_df, float(np.exp(level))
+    return np.inf if excess <= 0 else 2 * _trigamma_inverse(excess)
 
 
 def _trigamma_inverse(value: float) -> float:

@@ -35,6 +35,9 @@ _CITATIONS = (
     "Holm 1979. A simple sequentially rejective multiple test procedure. Scand. J. Statist. 6.",
 )
 
+_LOPSIDED = 0.7
+"""A run that gives one class more than this share of its answers has mostly learnt that class."""
+
 
 def write_report(source: ReportInput, out: Path) -> Path:
     """Write the page to ``out`` (a .html file), whole or not at all, and return its path.
@@ -239,7 +242,7 @@ class _Score:
     bar: Markup
     own: bool
     lopsided: bool
-    """One class takes more than 70 % of the answers: near-chance by another name."""
+    """One class takes most answers, run by run: near-chance by another name."""
 
 
 def _score_matrix(
@@ -273,7 +276,7 @@ def _score(row: Row) -> _Score:
         shares=" / ".join(wording.percent(share, 0) for share in shares) if whole else "",
         bar=Markup(charts.shares_chart(shares)) if whole else Markup(""),
         own=bool(row.get("own_bitext")),
-        lopsided=whole and max(shares) > 0.7 and row.get("kind") == "cell",
+        lopsided=(number("largest_share") or 0.0) > _LOPSIDED,
     )
 
 

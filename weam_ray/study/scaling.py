@@ -97,8 +97,7 @@ def mean_series(parts: Sequence[Series]) -> Series | str:
 
 def slope_contrast(one: Series) -> Matched:
     """The least-squares slope per doubling as a seeds x items table, judged as a difference is."""
-    x = np.log2(np.array(one.sizes, float))
-    coefficients = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    coefficients = _slope_coefficients(one.sizes)
     weights: dict[tuple[str, str, int, str, str], float] = {}
     for coefficient, parts in zip(coefficients, one.weights, strict=True):
         for kind, weight in parts.items():
@@ -164,23 +163,39 @@ def draw(one: Series, spread: Crossed, *, seed: int = 0, draws: int = DRAWS) -> 
         draws: how many.
     """
     random = np.random.default_rng(seed)
-    sizes, seeds, items = one.tables.shape
-    by_seed, by_item = one.tables.mean(2), one.tables.mean(1)
-    seed_cov = (
-        np.cov(by_seed).reshape(sizes, sizes) / seeds if seeds > 1 else np.zeros((sizes,) * 2)
-    )
-    rest = one.tables - by_seed[:, :, None] - by_item[:, None, :] + one.means[:, None, None]
-    residual = np.einsum("asi,bsi->ab", rest, rest) / (max(seeds - 1, 1) * max(items - 1, 1))
-    item_cov = (np.cov(by_item).reshape(sizes, sizes) if items > 1 else 0 * residual) / items
-    if seeds > 1:
-        item_cov = item_cov - residual / (seeds * items)
-        raw = float(slope_contrast(one).table.mean(1).var(ddof=1))
-        seed_cov = seed_cov * (spread.seed_variance / raw if raw > 0 else 1.0)
+    seed_root, item_root = (_root(part) for part in _covariances(one, spread))
     heavy = np.ones(draws)
     if spread.df > 0:
         heavy = np.sqrt(spread.df / np.maximum(random.chisquare(spread.df, draws), 1e-9))
-    noise = random.standard_normal((draws, sizes)) @ _root(seed_cov) * heavy[:, None]
-    return np.asarray(one.means + noise + random.standard_normal((draws, sizes)) @ _root(item_cov))
+    size = (draws, len(one.sizes))
+    by_seed = random.standard_normal(size) @ seed_root * heavy[:, None]
+    return np.asarray(one.means + by_seed + random.standard_normal(size) @ item_root)
+
+
+def _covariances(one: Series, spread: Crossed) -> tuple[Array, Array]:
+    """Seed and item covariance of the sizes' mean gains, in agreement with the judged slope."""
+    sizes, seeds, items = one.tables.shape
+    by_seed, by_item = one.tables.mean(2), one.tables.mean(1)
+    item_cov = np.atleast_2d(np.cov(by_item)) / items if items > 1 else np.zeros((sizes, sizes))
+    if seeds == 1:
+        return np.zeros((sizes, sizes)), item_cov
+    rest = one.tables - by_seed[:, :, None] - by_item[:, None, :] + one.means[:, None, None]
+    residual = np.einsum("asi,bsi->ab", rest, rest) / ((seeds - 1) * max(items - 1, 1))
+    item_root = _root(item_cov - residual / (seeds * items))
+    item_cov = item_root @ item_root  # negative estimates are set to 0
+    contrast = _slope_coefficients(one.sizes)
+    own = contrast @ residual @ contrast
+    lack = spread.item_part - contrast @ item_cov @ contrast
+    if own > 0 and lack > 0:
+        item_cov = item_cov + residual * (lack / own)
+    raw = float((contrast @ by_seed).var(ddof=1))
+    scale = spread.seed_variance / raw if raw > 0 else 1.0
+    return np.cov(by_seed) / seeds * scale, item_cov
+
+
+def _slope_coefficients(sizes: Sequence[int]) -> Array:
+    x = np.log2(np.array(sizes, float))
+    return np.asarray((x - x.mean()) / ((x - x.mean()) ** 2).sum())
 
 
 def _root(covariance: Array) -> Array:

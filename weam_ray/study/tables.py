@@ -276,6 +276,8 @@ def languages(source: ReportInput, analysis: Analysis) -> Table:
         for place in range(3):
             values = [one[place] for one in known if wording.known(one[place])]
             row[f"share_{place}"] = statistics.fmean(values) if values else None
+        largest_shares = [max(one) for one in known if all(wording.known(v) for v in one)]
+        row["largest_share"] = statistics.fmean(largest_shares) if largest_shares else None
         rows.append(row)
     rows.extend(_sanity_rows(source))
     order = {language: k for k, language in enumerate(_language_order(source, analysis))}
