@@ -143,7 +143,7 @@ def test_evaluation_does_not_depend_on_batch_size_or_padding(
     tokens = tokenise_items(world(train=0, dev=40, test=20), encoder, 128)
     model = load_classifier(encoder, 0, torch.device("cpu")).eval()
     expected = np.empty((len(tokens), 3), np.float32)
-    collator = Collator(tokens, torch.device("cpu"))
+    collator = Collator(tokens, tokens.labels, torch.device("cpu"))
     with torch.inference_mode():
         for row in range(len(tokens)):
             inputs = collator.inputs(np.array([row]), padded_length=128)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-
-from weam_ray.transfer.tokenised import TokenisedItems
 
 Rows = NDArray[np.int64]
 
@@ -59,13 +58,35 @@ def evaluation_batches(rows: Rows, lengths: NDArray[np.int64], tokens: int) -> I
         start += size
 
 
-class Collator:
-    """Turns item numbers into padded tensors, from arrays that lie on the device."""
+class Subwords(Protocol):
+    """N inputs of subwords as ``TokenisedItems`` holds them."""
 
-    def __init__(self, items: TokenisedItems, device: torch.device) -> None:
+    @property
+    def ids(self) -> NDArray[np.int32]: ...  # noqa: D102
+    @property
+    def types(self) -> NDArray[np.uint8] | None: ...  # noqa: D102
+    @property
+    def offsets(self) -> NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def lengths(self) -> NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def pad(self) -> int: ...  # noqa: D102
+
+
+class Collator:
+    """Turns item numbers into padded tensors, from arrays that lie on the device.
+
+    Args:
+        items: N inputs.
+        targets: what is learnt of each, (N, ...).
+    """
+
+    def __init__(
+        self, items: Subwords, targets: NDArray[np.integer[Any]], device: torch.device
+    ) -> None:
         self._ids = torch.from_numpy(items.ids).to(device)
         self._types = None if items.types is None else torch.from_numpy(items.types).to(device)
-        self._labels = torch.from_numpy(items.labels.astype(np.int64)).to(device)
+        self._targets = torch.from_numpy(targets.astype(np.int64)).to(device)
         self._starts = torch.from_numpy(items.offsets[:-1].copy()).to(device)
         self._lengths = torch.from_numpy(items.lengths).to(device)
         self._host_lengths = items.lengths
@@ -101,6 +122,6 @@ class Collator:
             inputs["token_type_ids"] = types_BL.long()
         return inputs
 
-    def labels(self, rows: Rows) -> torch.Tensor:
-        """Gold labels: (B,)."""
-        return self._labels[torch.from_numpy(rows).to(self._device)]
+    def targets(self, rows: Rows) -> torch.Tensor:
+        """What is learnt of these rows: (B, ...)."""
+        return self._targets[torch.from_numpy(rows).to(self._device)]

@@ -25,6 +25,7 @@ from weam_ray.transfer.config import TransferConfig
 from weam_ray.transfer.guards import flags
 from weam_ray.transfer.loading import check_length
 from weam_ray.transfer.machine import machine
+from weam_ray.transfer.optimisation import adamw, rate_share
 from weam_ray.transfer.phases import Phase, Plan, evaluation_steps, plan_run
 from weam_ray.transfer.reading import LABELS
 from weam_ray.transfer.scores import predictions_table, scores_from_predictions
@@ -105,8 +106,8 @@ class _Run:
         check_length(self._model, int(items.lengths.max()))
         freeze(self._model, config.freeze_embeddings, config.freeze_layers)
         self._parameters = [part for part in self._model.parameters() if part.requires_grad]
-        self._optimiser = _optimiser(self._model, config)
-        self._collator = Collator(items, device)
+        self._optimiser = adamw(self._model, config.learning_rate, config.weight_decay)
+        self._collator = Collator(items, items.labels, device)
         self._lengths = items.lengths
         self._languages = items.column("language")
         self._place = np.full(len(items), -1, dtype=np.int64)
@@ -133,7 +134,7 @@ class _Run:
         every = max(1, self._plan.steps // _REPORTS)
         losses: list[torch.Tensor] = []
         for done, rows in enumerate(phase.batches(self._lengths, self._config)):
-            rate = self._config.learning_rate * _schedule(done, phase.steps, self._config.warmup)
+            rate = self._config.learning_rate * rate_share(done, phase.steps, self._config.warmup)
             losses.append(self._step(rows, rate))
             step += 1
             if step % every == 0 or step == self._plan.steps:
@@ -149,7 +150,7 @@ class _Run:
             group["lr"] = rate
         with self._autocast():
             logits = self._model(**self._collator.inputs(rows)).logits
-        loss = F.cross_entropy(logits.float(), self._collator.labels(rows))
+        loss = F.cross_entropy(logits.float(), self._collator.targets(rows))
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
         self._optimiser.step()
@@ -283,7 +284,7 @@ def predict(
     model: PreTrainedModel, items: TokenisedItems, tokens: int = 16384
 ) -> NDArray[np.float32]:
     """Log-probabilities of all N items by a classifier as it stands: (N, 3)."""
-    collator = Collator(items, model.device)
+    collator = Collator(items, items.labels, model.device)
     found = np.empty((len(items), len(LABELS)), np.float32)
     model.eval()
     with torch.inference_mode():
@@ -291,20 +292,3 @@ def predict(
             logits = model(**collator.inputs(rows)).logits
             found[rows] = F.log_softmax(logits.float(), dim=-1).cpu().numpy()
     return found
-
-
-def _optimiser(model: PreTrainedModel, config: TransferConfig) -> torch.optim.Optimizer:
-    trained = [part for part in model.parameters() if part.requires_grad]
-    groups = [
-        {"params": [one for one in trained if one.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [one for one in trained if one.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.999), fused=True)
-
-
-def _schedule(done: int, steps: int, warmup: float) -> float:
-    """Share of the peak rate for the step after ``done`` of ``steps``: linear up, linear down."""
-    rising = warmup * steps
-    if done + 1 <= rising:
-        return (done + 1) / rising
-    return (steps - done) / max(1.0, steps - rising)
