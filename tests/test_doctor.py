@@ -242,17 +242,17 @@ def _joined() -> Iterator[dict[str, float]]:
 def test_every_machine_of_a_cluster_has_to_share_the_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from weam_ray.on_ray import cluster, shared_folder
+    from weam_ray.on_ray import cluster, machines
 
     only(monkeypatch)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     monkeypatch.setattr(cluster, "ray_runtime", _joined)
-    monkeypatch.setattr(shared_folder, "prove_shared", lambda _: ["10.0.0.1", "10.0.0.2"])
+    monkeypatch.setattr(machines, "check_machines", lambda _: ["10.0.0.1", "10.0.0.2"])
     assert "2 machines with 8 CPUs and 1 GPUs share" in finding("cluster", tmp_path).detail
 
     def apart(_: Path) -> list[str]:
         raise ResourceError("10.0.0.2: the sweep's own file is not there", cure="Mount it.")
 
-    monkeypatch.setattr(shared_folder, "prove_shared", apart)
+    monkeypatch.setattr(machines, "check_machines", apart)
     found = finding("cluster", tmp_path)
     assert not found.ok and "10.0.0.2" in found.detail and found.cure == "Mount it."

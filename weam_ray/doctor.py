@@ -333,11 +333,11 @@ def _cluster(storage: Path) -> Finding:
     if address is None:
         return Finding(name="cluster", ok=True, detail="this machine (RAY_ADDRESS is not set)")
     from weam_ray.on_ray.cluster import ray_runtime
-    from weam_ray.on_ray.shared_folder import prove_shared
+    from weam_ray.on_ray.machines import check_machines
 
     try:
         with ray_runtime() as resources:
-            machines = prove_shared(storage.absolute())
+            machines = check_machines(storage.absolute())
     except WeamError as error:
         return Finding(name="cluster", ok=False, detail=error.what, cure=error.cure or "")
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
