@@ -128,6 +128,7 @@ def test_identical_predictions_have_no_difference_and_p_one():
         answers.predicted[cell, language] = answers.gold
     found = compare(grid_of(answers), Arm(method="weam", size=1000), NONE)
     assert found.effect is not None and found.effect.value == 0
+    assert found.identical and found.detectable is None
     assert found.p == 1.0 and found.p_holm == 1.0 and not found.found
 
 

@@ -114,6 +114,8 @@ def _growth(analysis: Analysis) -> str:
     one = slope.comparison
     if not one.claimable:
         return "How the gain grows with size can't be claimed from one seed."
+    if one.identical:
+        return "There is no slope: at every size the difference is the same, item by item."
     if not one.found:
         return (
             f"No slope is detectable: {effect_text(one, 2)} a doubling of the text; "

@@ -61,7 +61,8 @@ class Comparison:
     p_holm: float | None = None
     """Holm-adjusted over the family. None with a single seed."""
     detectable: float | None = None
-    """The true effect that would have been found with 80 % probability at Holm's first step."""
+    """The true effect that would have been found with 80 % probability at Holm's first step. None
+    where nothing varies, which says nothing of what would have been seen."""
     spread: Crossed | None = None
     seeds: tuple[SeedResult, ...] = ()
     strata: tuple[str, ...] = ()
@@ -113,9 +114,9 @@ def _answer(question: Question, matched: Matched, spread: Crossed, tests: int) -
         question=question,
         effect=interval(spread, LEVEL),
         p=p,
-        detectable=detectable(
-            spread.seed_part, spread.item_part, spread.df, alpha=(1 - LEVEL) / tests
-        ),
+        detectable=None
+        if spread.constant
+        else detectable(spread.seed_part, spread.item_part, spread.df, alpha=(1 - LEVEL) / tests),
         spread=spread,
         seeds=_seed_results(matched),
         strata=tuple(one.label for one in matched.strata),

@@ -155,7 +155,9 @@ def _slopes(analysis: Analysis) -> Table:
     rows = []
     for slope in analysis.slopes:
         row = difference_row(slope.comparison)
-        if slope.comparison.claimable and not slope.comparison.found:
+        if slope.comparison.claimable and not (
+            slope.comparison.found or slope.comparison.identical
+        ):
             row["verdict"] = "no slope detectable"
         elif slope.comparison.found:
             assert slope.comparison.effect is not None
