@@ -167,9 +167,7 @@ def _replay(
     for language, path in sorted(texts.items()):
         lines = [line for _, line in zip(range(limit or 1 << 62), text_lines(path), strict=False)]
         parts.append(
-            sentences_of(
-                language, lines, tokenizer, config.max_length, config.replay_two_sentences
-            )
+            sentences_of(language, lines, tokenizer, config.max_length, config.replay_two_sentences)
         )
     return concatenate(parts, sorted(texts))
 
