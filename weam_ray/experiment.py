@@ -224,7 +224,7 @@ class Experiment:
 
     def ends(self) -> tuple[Step, ...]:
         """What the cell is run for; the cell is done when these are."""
-        return (self.transfer,)
+        return (self.transfer, self.retrieval)
 
     def shared(self) -> tuple[Step, ...]:
         """What cells have in common and a study makes before its grid."""
