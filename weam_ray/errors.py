@@ -22,8 +22,10 @@ class WeamError(Exception):
 
     def __str__(self) -> str:
         where = f"{self.place}: " if self.place else ""
-        cure = f" {self.cure}" if self.cure else ""
-        return f"{where}{self.what}{cure}"
+        if not self.cure:
+            return f"{where}{self.what}"
+        stop = "" if self.what.endswith((".", "?", "!", ":", ";")) else "."
+        return f"{where}{self.what}{stop} {self.cure}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions with keyword-only arguments don't pickle by themselves, and these cross Ray.

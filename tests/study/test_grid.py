@@ -247,7 +247,7 @@ def test_a_method_under_a_second_name_is_refused_before_it_is_counted_twice(
 def test_an_unknown_method_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     study = read_small(tmp_path)
     wrong = study.model_copy(update={"grid": study.grid.model_copy(update={"method": ("waem",)})})
-    with pytest.raises(ConfigError, match=r"unknown method 'waem' Known: .*tlm.*weam"):
+    with pytest.raises(ConfigError, match=r"unknown method 'waem'. Known: .*tlm.*weam"):
         grid_of(wrong)
 
 

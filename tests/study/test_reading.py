@@ -115,7 +115,7 @@ def test_a_key_given_twice_is_refused_though_yaml_would_let_the_last_one_win(
     tmp_path: Path,
 ) -> None:
     message = refused_text(tmp_path, "name: a\ntitle: one\ngrid:\n  size: 1\n  size: 2\n")
-    assert message.endswith("study.yaml:5: grid.size is given twice, first on line 4 Keep one.")
+    assert message.endswith("study.yaml:5: grid.size is given twice, first on line 4. Keep one.")
 
 
 def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
