@@ -72,7 +72,7 @@ def test_one_side_alone_is_at_chance(splits: tuple[list[Item], list[Item]], name
 
 
 def test_word_overlap_alone_says_little(splits: tuple[list[Item], list[Item]]) -> None:
-    assert naive_bayes(*splits, overlap) < 0.46
+    assert naive_bayes(*splits, overlap) < 0.54
 
 
 def test_the_classifier_would_see_a_leak(splits: tuple[list[Item], list[Item]]) -> None:

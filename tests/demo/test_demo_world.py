@@ -98,7 +98,9 @@ def test_links_join_what_means_the_same() -> None:
             assert said == {unit for _, units in other for unit in units}, text(other)
 
 
-def test_languages_share_names_and_nothing_else(world: Path) -> None:
+def test_without_loanwords_languages_share_names_and_nothing_else(tmp_path: Path) -> None:
+    world = tmp_path
+    write_world(SMALL.model_copy(update={"loanwords": 0.0}), world)
     words = {
         language: {
             word for line in lines(world / "mono" / f"mono.{language}.txt") for word in line.split()

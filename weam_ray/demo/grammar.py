@@ -5,10 +5,12 @@ translation are linked when they share a unit, so links are known and not guesse
 
 | language | order | nouns | adjective | negation | place |
 |---|---|---|---|---|---|
-| en  | SVO, adverb last | article ``the`` | before | ``not`` before the verb | ``in the`` … |
-| qaa | adverb, place, SOV | object suffix | before | suffix on the verb | suffix |
-| qab | VSO, place, adverb | object marker before | after | word before the verb | word |
-| qac | OVS, adverb, place | subject suffix | compound with its noun | verb suffix | word after it |
+| en  | SVO, place, adverb | bare | before | word before the verb | word before |
+| qaa | adverb, place, SOV | object suffix | before | suffix of the verb | particle after |
+| qab | VSO, place, adverb | word before the object | after | word before the verb | word before |
+| qac | OVS, adverb, place | subject suffix | joined to its noun | verb suffix | word after |
+
+Articles are left unsaid, as in a telegram.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ IN = 8
 UNITS = 9
 
 FUNCTION_WORDS = {
-    "en": ("the", "not", "in"),
+    "en": ("not", "in"),
     "qaa": ("o", "nai", "de"),
     "qab": ("yn", "na", "ig"),
     "qac": ("ek", "ze", "ban"),
@@ -45,14 +47,14 @@ FUNCTION_WORDS = {
 
 
 def english(meaning: Sequence[int], stems: Sequence[str]) -> Sentence:
-    """``the big dog not sees the cat in the house gladly``"""
+    """``big dogs not see cats in houses gladly``"""
     words = _english_noun(meaning, stems, SUBJECT, SUBJECT_ADJECTIVE)
     if meaning[NEGATION] != ABSENT:
         words.append(("not", (NEGATION,)))
     words.append((stems[meaning[VERB]], (VERB,)))
     words += _english_noun(meaning, stems, OBJECT, OBJECT_ADJECTIVE)
     if meaning[PLACE] != ABSENT:
-        words += [("in", (IN,)), ("the", ()), (stems[meaning[PLACE]], (PLACE,))]
+        words += [("in", (IN,)), (stems[meaning[PLACE]], (PLACE,))]
     if meaning[ADVERB] != ABSENT:
         words.append((stems[meaning[ADVERB]], (ADVERB,)))
     return words
@@ -61,45 +63,45 @@ def english(meaning: Sequence[int], stems: Sequence[str]) -> Sentence:
 def _english_noun(
     meaning: Sequence[int], stems: Sequence[str], noun: int, adjective: int
 ) -> Sentence:
-    words: Sentence = [] if stems[meaning[noun]].istitle() else [("the", ())]
-    if meaning[adjective] != ABSENT:
-        words.append((stems[meaning[adjective]], (adjective,)))
-    words.append((stems[meaning[noun]], (noun,)))
-    return words
+    last = (stems[meaning[noun]], (noun,))
+    if meaning[adjective] == ABSENT:
+        return [last]
+    return [(stems[meaning[adjective]], (adjective,)), last]
 
 
 def qaa(meaning: Sequence[int], stems: Sequence[str]) -> Sentence:
-    """Verb last; suffixes for object, place and negation; no article."""
+    """Verb last; suffixes for object and negation, a particle for place."""
     words: Sentence = []
     if meaning[ADVERB] != ABSENT:
         words.append((stems[meaning[ADVERB]], (ADVERB,)))
     if meaning[PLACE] != ABSENT:
-        words.append((stems[meaning[PLACE]] + "de", (PLACE, IN)))
-    if meaning[SUBJECT_ADJECTIVE] != ABSENT:
-        words.append((stems[meaning[SUBJECT_ADJECTIVE]], (SUBJECT_ADJECTIVE,)))
-    words.append((stems[meaning[SUBJECT]], (SUBJECT,)))
-    if meaning[OBJECT_ADJECTIVE] != ABSENT:
-        words.append((stems[meaning[OBJECT_ADJECTIVE]], (OBJECT_ADJECTIVE,)))
-    words.append((stems[meaning[OBJECT]] + "o", (OBJECT,)))
-    if meaning[NEGATION] != ABSENT:
-        words.append((stems[meaning[VERB]] + "nai", (VERB, NEGATION)))
-    else:
-        words.append((stems[meaning[VERB]], (VERB,)))
+        words += [(stems[meaning[PLACE]], (PLACE,)), ("de", (IN,))]
+    for noun, adjective, particle in (
+        (SUBJECT, SUBJECT_ADJECTIVE, ""),
+        (OBJECT, OBJECT_ADJECTIVE, "o"),
+    ):
+        if meaning[adjective] != ABSENT:
+            words.append((stems[meaning[adjective]], (adjective,)))
+        words.append((stems[meaning[noun]] + particle, (noun,)))
+    words.append(_verb(meaning, stems, "nai"))
     return words
 
 
 def qab(meaning: Sequence[int], stems: Sequence[str]) -> Sentence:
-    """Verb first; no article, adjectives follow their nouns, ``yn`` marks the object."""
+    """Verb first; adjectives follow their nouns, ``yn`` goes before the object."""
     words: Sentence = []
     if meaning[NEGATION] != ABSENT:
         words.append(("na", (NEGATION,)))
     words.append((stems[meaning[VERB]], (VERB,)))
-    words.append((stems[meaning[SUBJECT]], (SUBJECT,)))
-    if meaning[SUBJECT_ADJECTIVE] != ABSENT:
-        words.append((stems[meaning[SUBJECT_ADJECTIVE]], (SUBJECT_ADJECTIVE,)))
-    words += [("yn", ()), (stems[meaning[OBJECT]], (OBJECT,))]
-    if meaning[OBJECT_ADJECTIVE] != ABSENT:
-        words.append((stems[meaning[OBJECT_ADJECTIVE]], (OBJECT_ADJECTIVE,)))
+    for noun, adjective, article in (
+        (SUBJECT, SUBJECT_ADJECTIVE, ""),
+        (OBJECT, OBJECT_ADJECTIVE, "yn"),
+    ):
+        if article:
+            words.append((article, ()))
+        words.append((stems[meaning[noun]], (noun,)))
+        if meaning[adjective] != ABSENT:
+            words.append((stems[meaning[adjective]], (adjective,)))
     if meaning[PLACE] != ABSENT:
         words += [("ig", (IN,)), (stems[meaning[PLACE]], (PLACE,))]
     if meaning[ADVERB] != ABSENT:
@@ -110,16 +112,19 @@ def qab(meaning: Sequence[int], stems: Sequence[str]) -> Sentence:
 def qac(meaning: Sequence[int], stems: Sequence[str]) -> Sentence:
     """Object first; an adjective fuses with its noun; the subject carries ``ek``."""
     words: Sentence = [_compound(meaning, stems, OBJECT, OBJECT_ADJECTIVE, "")]
-    if meaning[NEGATION] != ABSENT:
-        words.append((stems[meaning[VERB]] + "ze", (VERB, NEGATION)))
-    else:
-        words.append((stems[meaning[VERB]], (VERB,)))
+    words.append(_verb(meaning, stems, "ze"))
     words.append(_compound(meaning, stems, SUBJECT, SUBJECT_ADJECTIVE, "ek"))
     if meaning[ADVERB] != ABSENT:
         words.append((stems[meaning[ADVERB]], (ADVERB,)))
     if meaning[PLACE] != ABSENT:
         words += [(stems[meaning[PLACE]], (PLACE,)), ("ban", (IN,))]
     return words
+
+
+def _verb(meaning: Sequence[int], stems: Sequence[str], negative: str) -> Word:
+    if meaning[NEGATION] == ABSENT:
+        return stems[meaning[VERB]], (VERB,)
+    return stems[meaning[VERB]] + negative, (VERB, NEGATION)
 
 
 def _compound(

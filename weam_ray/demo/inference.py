@@ -1,9 +1,12 @@
 """NLI items whose labels follow from meaning, and whose single sides tell nothing.
 
-The noun phrases of an item are definite and speak of the same things on both sides, so:
+Nouns are definite and speak of the same things on both sides, and the two poles of a group leave
+nothing between them, so:
 
-- a verb or adjective replaced by its synonym entails, by its antonym contradicts, and by a word of
-  another group is neutral;
+- what is said in other words (synonyms, hypernyms, details left out) entails; with every verb,
+  adjective and adverb of the opposite pole it contradicts; something else is neutral;
+- one verb or adjective replaced by its synonym entails, by its antonym contradicts, and by a word
+  of another group is neutral;
 - negation on one side only contradicts;
 - a noun replaced by its hypernym entails, the other way round is neutral, and a noun of another
   kind contradicts;
@@ -11,8 +14,7 @@ The noun phrases of an item are definite and speak of the same things on both si
 
 Each phenomenon has every label equally often, and makes premises, and hypotheses, that are by
 themselves distributed alike under every label: groups, poles and kinds are equally common, words
-within them are drawn anew, and general and specific nouns come in the same shares. In every
-phenomenon but the last two the number of words shared hardly differs between labels.
+within them are drawn anew, and general and specific nouns come in the same shares.
 """
 
 from __future__ import annotations
@@ -85,6 +87,8 @@ class _Author:
         self.rows = np.arange(len(labels))
 
     def write(self, phenomenon: str) -> tuple[Ints, Ints]:
+        if phenomenon == "statement":
+            return self._statement()
         premises = self._premises()
         hypotheses = premises.copy()
         verb_labels = {
@@ -99,6 +103,15 @@ class _Author:
             # To leave it out entails, so it changes no label.
             hypotheses[self.speaker.happens(0.5, len(self.rows)), extra] = ABSENT
         return premises, hypotheses
+
+    def _statement(self) -> tuple[Ints, Ints]:
+        """All of it said otherwise, said of the opposite, or something else said."""
+        speaker, size = self.speaker, len(self.rows)
+        premises = speaker.sentences(self.domain, size)
+        others = speaker.sentences(self.domain, size)
+        said = np.where((self.labels == NEUTRAL)[:, None], others, premises)
+        opposed = np.where(self.labels == CONTRADICTION, 1, 0)
+        return premises, speaker.restated(said, self.domain, opposed)
 
     def _premises(self) -> Ints:
         """Meanings without moods or tastes: a changed word must not jar with the rest."""
@@ -177,9 +190,9 @@ class _Author:
         groups = self._others(self.inventory.group_of[words], table.shape[1])
         poles = speaker.draw.integers(2, size=len(words))
         choices = [
-            speaker.synonyms(table, self.domain, words),
+            speaker.synonyms(table, self.domain, words, np.zeros_like(words)),
             speaker.words(table, self.domain, groups, poles),
-            speaker.antonyms(table, self.domain, words),
+            speaker.synonyms(table, self.domain, words, np.ones_like(words)),
         ]
         return np.choose(relations, choices)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,22 +159,45 @@ SOUNDS: dict[str, Phonotactics] = {
     ),
 }
 
+INTERNATIONAL = Phonotactics(
+    ("t", "m", "l", "f", "k", "n", "p", "r"), tuple("aeio"), ("", "n", "l")
+)
+"""What loanwords sound like."""
 
-def spell(inventory: Inventory, language: str, seed: int, taken: set[str]) -> list[str]:
-    """One stem a concept, by number; names are the same string everywhere.
+
+def spell(
+    inventory: Inventory, languages: Sequence[str], seed: int, loanwords: float, taken: set[str]
+) -> dict[str, list[str]]:
+    """One stem a concept and language, by the concept's number.
 
     Args:
-        taken: strings that mean something already, in any language; the new stems are added.
+        loanwords: share of concepts that all languages spell alike, as they do all names.
+        taken: strings that may not be a stem.
     """
+    taken = set(taken)
+    count = inventory.concepts - len(inventory.names)
+    international = _stems("", INTERNATIONAL, count, seed, taken)
+    shared = np.random.default_rng([seed, 2]).random(count) < loanwords
+    names = _names(len(inventory.names), seed)
+    spelling = {}
+    for language in languages:
+        own = _stems(language, SOUNDS[language], count, seed, taken)
+        words = [a if s else b for a, b, s in zip(international, own, shared, strict=True)]
+        spelling[language] = words + names
+    return spelling
+
+
+def _stems(
+    language: str, sounds: Phonotactics, count: int, seed: int, taken: set[str]
+) -> list[str]:
     draw = np.random.default_rng([seed, *language.encode()])
-    sounds = SOUNDS[language]
     stems: list[str] = []
-    while len(stems) < inventory.concepts - len(inventory.names):
+    while len(stems) < count:
         stem = sounds.stem(draw)
         if stem not in taken:
             taken.add(stem)
             stems.append(stem)
-    return stems + _names(len(inventory.names), seed)
+    return stems
 
 
 def _names(count: int, seed: int) -> list[str]:

@@ -27,6 +27,8 @@ class Rates:
     """Share of nouns said by their hypernym."""
     repetition: float
     """How often a word that keeps its sense is the same word and not a synonym."""
+    generalised: float
+    """How often a noun that is spoken of again is its hypernym."""
     coherence: float
     """How often a word takes its sentence's mood, and nouns the kinds their verb prefers."""
 
@@ -108,42 +110,29 @@ class Speaker:
         rows[:, ADVERB] = np.where(self.happens(rates.adverb, size), adverbs, ABSENT)
         return rows
 
-    def synonyms(self, table: Ints, domain: int, words: Ints) -> Ints:
-        """Words of the same poles, or the same words again."""
+    def synonyms(self, table: Ints, domain: int, words: Ints, opposed: Ints) -> Ints:
+        """Words of the same poles, or the same words again; antonyms where ``opposed`` is 1."""
         group, pole = self.inventory.group_of[words], self.inventory.pole_of[words]
-        again = self.happens(self.rates.repetition, len(words))
-        return np.where(again, words, self.words(table, domain, group, pole))
+        again = self.happens(self.rates.repetition, len(words)) & (opposed == 0)
+        return np.where(again, words, self.words(table, domain, group, pole ^ opposed))
 
-    def antonyms(self, table: Ints, domain: int, words: Ints) -> Ints:
-        """Words of the opposite poles."""
-        group, pole = self.inventory.group_of[words], self.inventory.pole_of[words]
-        return self.words(table, domain, group, 1 - pole)
-
-    def restated(self, rows: Ints, domain: int) -> Ints:
-        """The same said otherwise: synonyms, hypernyms, and some of the extras left out."""
+    def restated(self, rows: Ints, domain: int, opposed: Ints) -> Ints:
+        """The same said otherwise, or (where ``opposed`` is 1) the opposite of the same things."""
         size, said, inventory = len(rows), rows.copy(), self.inventory
-        said[:, VERB] = self.synonyms(inventory.verbs, domain, rows[:, VERB])
+        said[:, VERB] = self.synonyms(inventory.verbs, domain, rows[:, VERB], opposed)
         for noun, adjective in ((SUBJECT, SUBJECT_ADJECTIVE), (OBJECT, OBJECT_ADJECTIVE)):
             kind = inventory.kind_of[rows[:, noun]]
-            general = self.happens(0.5, size) & (kind != ABSENT)
+            general = self.happens(self.rates.generalised, size) & (kind != ABSENT)
             said[:, noun] = np.where(general, kind, rows[:, noun])
             there = rows[:, adjective] != ABSENT
             said[there, adjective] = self.synonyms(
-                inventory.adjectives, domain, rows[there, adjective]
+                inventory.adjectives, domain, rows[there, adjective], opposed[there]
             )
             said[self.happens(0.3, size), adjective] = ABSENT
-        return self._shortened(said)
-
-    def contrasted(self, rows: Ints, domain: int) -> Ints:
-        """Somebody else does the opposite to the same thing."""
-        said, inventory = rows.copy(), self.inventory
-        said[:, VERB] = self.antonyms(inventory.verbs, domain, rows[:, VERB])
-        said[:, SUBJECT] = self.nouns(domain, self.kinds(said[:, VERB], 0))
-        for adjective in (SUBJECT_ADJECTIVE, OBJECT_ADJECTIVE):
-            there = rows[:, adjective] != ABSENT
-            said[there, adjective] = self.antonyms(
-                inventory.adjectives, domain, rows[there, adjective]
-            )
+        there = rows[:, ADVERB] != ABSENT
+        mood = (rows[:, ADVERB] - inventory.adverbs[0, 0]) // inventory.adverbs.shape[1] ^ opposed
+        adverbs = inventory.adverbs[mood % 2, self.ranks(size, inventory.adverbs.shape[1])]
+        said[there, ADVERB] = adverbs[there]
         return self._shortened(said)
 
     def _shortened(self, rows: Ints) -> Ints:

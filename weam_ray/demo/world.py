@@ -29,61 +29,65 @@ class WorldConfig(StageConfig):
     languages: tuple[Language, ...] = Field(("qaa", "qab", "qac"), min_length=1)
     """Besides English."""
 
-    kinds: int = Field(10, ge=4)
+    kinds: int = Field(8, ge=4)
     """Hypernyms, used by every domain, all equally common."""
-    core_nouns: int = Field(8, ge=1)
+    core_nouns: int = Field(5, ge=1)
     """Leaf nouns of each kind that every domain uses."""
-    own_nouns: int = Field(4, ge=0)
+    own_nouns: int = Field(3, ge=0)
     """Leaf nouns of each kind that each domain has for itself."""
-    verb_groups: int = Field(8, ge=2)
+    verb_groups: int = Field(5, ge=2)
     """Groups of verbs, each with two opposite poles; words of one pole mean the same."""
-    core_verbs: int = Field(6, ge=1)
+    core_verbs: int = Field(5, ge=1)
     """Verbs of each pole that every domain uses."""
     own_verbs: int = Field(3, ge=0)
     """Verbs of each pole that each domain has for itself."""
-    adjective_groups: int = Field(6, ge=2)
+    adjective_groups: int = Field(3, ge=2)
     """Groups of adjectives, as for verbs."""
     core_adjectives: int = Field(4, ge=1)
     """Adjectives of each pole that every domain uses."""
     own_adjectives: int = Field(2, ge=0)
     """Adjectives of each pole that each domain has for itself."""
-    core_places: int = Field(6, ge=1)
+    core_places: int = Field(4, ge=1)
     """Places that every domain uses."""
-    own_places: int = Field(8, ge=0)
+    own_places: int = Field(2, ge=0)
     """Places that each domain has for itself."""
-    adverbs: int = Field(6, ge=1)
+    adverbs: int = Field(4, ge=1)
     """For each of the two moods."""
-    names: int = Field(12, ge=1)
+    names: int = Field(8, ge=1)
     """Spelled alike in all languages."""
 
+    loanwords: float = Field(0.15, ge=0.0, le=1.0)
+    """Share of concepts that all languages spell alike, besides names."""
     zipf: float = Field(1.0, ge=0.0, le=3.0)
     """Exponent of Zipf-Mandelbrot: p(rank) ∝ 1 / (rank + 2.7)^zipf within a class of words."""
     negation: float = Field(0.2, ge=0.0, le=1.0)
     """Share of sentences."""
     adjective: float = Field(0.4, ge=0.0, le=1.0)
     """Share of nouns that have one."""
-    place: float = Field(0.25, ge=0.0, le=1.0)
+    place: float = Field(0.1, ge=0.0, le=1.0)
     """Share of sentences."""
-    adverb: float = Field(0.3, ge=0.0, le=1.0)
+    adverb: float = Field(0.4, ge=0.0, le=1.0)
     """Share of sentences."""
     name: float = Field(0.1, ge=0.0, le=1.0)
     """Share of subjects of running text that are names."""
     kind: float = Field(0.25, ge=0.0, le=1.0)
     """Share of nouns of running text that are hypernyms."""
-    repetition: float = Field(0.3, ge=0.0, le=1.0)
+    repetition: float = Field(0.0, ge=0.0, le=1.0)
     """How often a word that keeps its sense in a second sentence is the same word again."""
-    coherence: float = Field(0.8, ge=0.0, le=1.0)
+    generalised: float = Field(0.8, ge=0.0, le=1.0)
+    """How often a noun that is spoken of again is replaced by its hypernym."""
+    coherence: float = Field(0.9, ge=0.0, le=1.0)
     """How often verbs, adjectives and adverbs of running text share their sentence's mood, and
     nouns are of a kind that the verb prefers. NLI items have neither: nothing there may jar."""
-    restated: float = Field(0.6, ge=0.0, le=1.0)
+    restated: float = Field(1.0, ge=0.0, le=1.0)
     """Monolingual lines come in twos: how often the second says the first in other words. Else it
     says that someone else does the opposite."""
 
-    mono_sentences: int = Field(8000, ge=1)
+    mono_sentences: int = Field(12000, ge=1)
     """Sentences of monolingual text a language, the domains in equal parts."""
     pairs: int = Field(6000, ge=1)
     """Sentence pairs a domain and language pair."""
-    train_items: int = Field(6000, ge=90)
+    train_items: int = Field(12000, ge=90)
     """English NLI items, about."""
     dev_items: int = Field(600, ge=90)
     """NLI items in every language, about."""
@@ -91,15 +95,17 @@ class WorldConfig(StageConfig):
     """NLI items in every language, about."""
     nli_domains: tuple[float, float, float] = (0.6, 0.2, 0.2)
     """Shares of the NLI items that are about each domain: home, court, harbour."""
-    verb_items: float = Field(0.35, ge=0.0)
+    statement_items: float = Field(0.7, ge=0.0)
+    """Share of items that say all of it otherwise, the opposite, or something else."""
+    verb_items: float = Field(0.1, ge=0.0)
     """Share of items decided by a verb; this and the next four need not sum to one."""
-    adjective_items: float = Field(0.2, ge=0.0)
+    adjective_items: float = Field(0.0, ge=0.0)
     """Share of items decided by an adjective."""
-    negation_items: float = Field(0.15, ge=0.0)
+    negation_items: float = Field(0.05, ge=0.0)
     """Share of items decided by negation."""
-    noun_items: float = Field(0.2, ge=0.0)
+    noun_items: float = Field(0.1, ge=0.0)
     """Share of items decided by a noun's kind."""
-    modifier_items: float = Field(0.1, ge=0.0)
+    modifier_items: float = Field(0.05, ge=0.0)
     """Share of items decided by an added or dropped adjective."""
 
     def shape(self) -> Shape:
@@ -113,7 +119,7 @@ class WorldConfig(StageConfig):
 
     def phenomena(self) -> dict[str, float]:
         """Shares of the NLI phenomena, by name."""
-        names = ("verb", "adjective", "negation", "noun", "modifier")
+        names = ("statement", "verb", "adjective", "negation", "noun", "modifier")
         return {name: getattr(self, f"{name}_items") for name in names}
 
 
@@ -141,10 +147,8 @@ class _World:
         self.config, self.out = config, Path(out)
         self.inventory: Inventory = take_inventory(config.shape())
         taken = {word for words in FUNCTION_WORDS.values() for word in words}
-        self.stems = {
-            language: spell(self.inventory, language, config.seed, taken)
-            for language in (SOURCE, *config.languages)
-        }
+        languages = (SOURCE, *config.languages)
+        self.stems = spell(self.inventory, languages, config.seed, config.loanwords, taken)
         self.facts: dict[str, Any] = {"concepts": self.inventory.concepts}
 
     def speaker(self, *key: int) -> Speaker:
@@ -176,10 +180,8 @@ class _World:
     ) -> Iterable[tuple[str, str]]:
         """Running text: a sentence, and one that says the same again, or the opposite."""
         first = speaker.sentences(domain, size)
-        again = speaker.happens(self.config.restated, size)
-        second = np.where(
-            again[:, None], speaker.restated(first, domain), speaker.contrasted(first, domain)
-        )
+        opposed = 1 - speaker.happens(self.config.restated, size).astype(np.int64)
+        second = speaker.restated(first, domain, opposed)
         for one, other in zip(self.say(first, language), self.say(second, language), strict=True):
             yield text(one), text(other)
 
