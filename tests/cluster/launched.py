@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hosts import REPOSITORY, SHARED, Host, Lan
+from hosts import HOME, REPOSITORY, SHARED, Host, Lan
 
 CLUSTER_FILE = REPOSITORY / "cluster" / "cluster.yaml"
 ENVIRONMENT = "~/weam_ray_env"
@@ -54,10 +55,24 @@ class Launched:
     file: str = "~/cluster.yaml"
 
     def up(self, config: dict[str, Any]) -> str:
-        """Write the cluster file, make the token and run ``ray up``; returns what it printed."""
+        """Check the code out, make the token and run ``ray up``; returns what it printed."""
+        self._check_out(config)
         self.lan.laptop.inside("cluster.yaml").write_text(yaml.safe_dump(config))
         self.lan.laptop.run("umask 077; ray get-auth-token --generate >~/token")
         return self._ray("up -y --no-config-cache", timeout=180).stdout
+
+    def _check_out(self, config: dict[str, Any]) -> None:
+        # The laptop's own copy: a tree that changes while the tests run changes no address.
+        ignored = shutil.ignore_patterns("__pycache__")
+        self.lan.laptop.inside("checkout").mkdir()
+        for here in config["file_mounts"].values():
+            source, target = REPOSITORY / here, self.lan.laptop.inside("checkout") / here
+            if here.startswith("~"):
+                continue
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=ignored)
+            else:
+                shutil.copy(source, target)
 
     def run_on_head(
         self, command: str, *, timeout: float = 120, check: bool = True
@@ -71,11 +86,17 @@ class Launched:
         self.lan.laptop.inside("program.py").write_text(script)
         return self._ray("submit", "~/program.py", timeout=timeout).stdout
 
-    def start_study(self, log: Path, *options: str) -> subprocess.Popen[bytes]:
-        """``weam-ray submit`` of the demo from the laptop; its lines go to ``log``."""
-        command = f"cd {REPOSITORY} && exec python ~/submit.py {self.file} {' '.join(options)}"
+    @contextmanager
+    def study(self, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """``weam-ray submit`` of the tiny study from the laptop; its lines go to ``log``."""
+        options = " ".join(shlex.quote(setting) for setting in TINY)
+        command = f"cd ~/checkout && exec python ~/submit.py {self.file} {options}"
         self.lan.laptop.inside("submit.py").write_text(_SUBMIT)
-        return self.lan.laptop.start(command, log)
+        with self.lan.laptop.start(command, log, PYTHONPATH=f"{HOME}/checkout") as submitted:
+            try:
+                yield submitted
+            finally:
+                submitted.kill()
 
     def down(self) -> str:
         """``ray down``; returns what it printed."""
@@ -85,7 +106,7 @@ class Launched:
         self, verb: str, argument: str = "", *, timeout: float, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         # From the checkout, as a user does: the file names what it copies relative to it.
-        command = f"cd {REPOSITORY} && ray {verb} {self.file} {argument}"
+        command = f"cd ~/checkout && ray {verb} {self.file} {argument}"
         return self.lan.laptop.run(
             command, timeout=timeout, check=check, RAY_USAGE_STATS_ENABLED="0"
         )
@@ -95,15 +116,17 @@ class Launched:
         return _WHERE.format(nodes=len(self.lan.nodes), shared=SHARED)
 
 
+CELLS = 4
 TINY = (
     "base.steps=20",
     "pretraining.steps=10",
     "transfer.steps=10",
     "grid.size=[250]",
     "grid.seed=[0,1]",
+    "grid.method=[none,weam]",
     "extra=[]",
 )
-"""Settings that make ``sweeps/demo.yaml`` six cells of a few steps: seconds, and no sense."""
+"""Settings that make ``sweeps/demo.yaml`` four cells of a few steps: seconds, and no sense."""
 
 
 @contextmanager
