@@ -16,7 +16,7 @@ from planned_study import plan_of, pretend, read_small, store_of
 
 from weam_ray.artifacts import Artifact, Resources, Step, Store
 from weam_ray.errors import ResourceError
-from weam_ray.study.calibration import measure
+from weam_ray.study.calibration import measure, this_machine
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.estimate import Estimate, Machine, StageEstimate, estimate, largest_shape
 from weam_ray.study.item_counts import count_files
@@ -373,6 +373,19 @@ def test_a_calibration_measures_something_of_the_right_size() -> None:
     shape = Shape(layers=2, hidden=32, intermediate=64, vocabulary=100)
     flops = measure(shape, Resources(threads=1), batch_size=4, length=16, seconds=0.05)
     assert 1e6 < flops < 1e14
+    half = measure(shape, Resources(), batch_size=4, length=16, seconds=0.05, precision="bf16")
+    assert 1e6 < half < 1e14
+
+
+def test_this_machine_is_measured_only_where_there_is_something_to_train(tmp_path: Path) -> None:
+    study = read_small(tmp_path)
+    store = store_of(study)
+    found = this_machine(study, plan_of(study), store, seconds=0.05)
+    assert found.cpus >= 1 and found.gpus == 0
+    assert found.memory and found.disk_free and found.flops
+    run(plan_of(study), store)
+    assert this_machine(study, plan_of(study), store).flops is None
+    assert this_machine(read_small(tmp_path), plan_of(study), store, calibrate=False).flops is None
 
 
 # --- how it reads

@@ -1,11 +1,18 @@
-"""How fast this machine trains an encoder of a given shape: a few seconds of real steps."""
+"""This machine as a plan sees it, and how fast it trains: a few seconds of real steps."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from weam_ray.artifacts import Resources
+import psutil
+
+from weam_ray.artifacts import Resources, Store
+from weam_ray.study.config import StudyConfig
+from weam_ray.study.estimate import Machine, largest_shape
+from weam_ray.study.plan import Plan
 from weam_ray.study.workload import Shape
 
 if TYPE_CHECKING:
@@ -15,6 +22,37 @@ _MAX_LAYERS = 2
 """Layers are alike, so that two of them stand for all."""
 
 
+def this_machine(
+    study: StudyConfig, plan: Plan, store: Store, *, calibrate: bool = True, seconds: float = 2.0
+) -> Machine:
+    """CPUs, GPUs, memory and free disk; with ``calibrate``, its speed on the plan's encoder.
+
+    Torch is loaded only if GPUs are asked for or there is something to train.
+    """
+    gpus = 0
+    if study.resources.cell_gpus:
+        import torch
+
+        gpus = torch.cuda.device_count()
+    shape = largest_shape(plan, store) if calibrate else None
+    flops = None
+    if shape is not None:
+        device = "cuda" if gpus else "cpu"
+        resources = Resources(threads=study.resources.cell_threads, device=device)
+        precision = study.pretraining.precision
+        flops = measure(shape, resources, seconds=seconds, precision=precision)
+    place = study.storage.absolute()
+    while not place.exists():
+        place = place.parent
+    return Machine(
+        cpus=len(os.sched_getaffinity(0)),
+        gpus=gpus,
+        memory=psutil.virtual_memory().total,
+        disk_free=shutil.disk_usage(place).free,
+        flops=flops,
+    )
+
+
 def measure(
     shape: Shape,
     resources: Resources,
@@ -22,6 +60,7 @@ def measure(
     batch_size: int = 32,
     length: int = 64,
     seconds: float = 2.0,
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> float:
     """Training arithmetic a second, by forward and backward passes of a few of its layers.
 
@@ -32,6 +71,7 @@ def measure(
         batch_size: rows a step.
         length: tokens a row.
         seconds: measured time, after one step to warm up.
+        precision: bf16 is autocast, as in training.
     """
     import torch
 
@@ -41,10 +81,11 @@ def measure(
     try:
         encoder = _layers(shape, layers).to(resources.device)
         rows = torch.randn(batch_size, length, shape.hidden, device=resources.device)
-        _step(encoder, rows)
+        half = precision == "bf16"
+        _step(encoder, rows, half)
         started, steps = time.monotonic(), 0
         while time.monotonic() - started < seconds:
-            _step(encoder, rows)
+            _step(encoder, rows, half)
             steps += 1
         taken = time.monotonic() - started
     finally:
@@ -67,10 +108,12 @@ def _layers(shape: Shape, count: int) -> torch.nn.TransformerEncoder:
     return torch.nn.TransformerEncoder(layer, count, enable_nested_tensor=False)
 
 
-def _step(encoder: torch.nn.Module, rows: torch.Tensor) -> None:
+def _step(encoder: torch.nn.Module, rows: torch.Tensor, half: bool) -> None:
     import torch
 
     encoder.zero_grad(set_to_none=True)
-    encoder(rows).square().mean().backward()
+    with torch.autocast(rows.device.type, torch.bfloat16, enabled=half):
+        loss = encoder(rows).float().square().mean()
+    loss.backward()
     if rows.is_cuda:
         torch.cuda.synchronize()

@@ -72,8 +72,11 @@ def _reason(plan: Plan, step: Step, store: Store) -> str:
 
 
 def _totals(estimate: Estimate) -> str:
+    bases = {basis for one in estimate.stages if one.to_run for basis in one.basis.split(", ")}
+    # A calibration knows the arithmetic alone, and counts every row at its full length.
+    about = "roughly, and mostly less than," if "calibrated" in bases else "about"
     parts = [
-        f"about {in_time(estimate.wall_seconds)} with {estimate.at_once} cells at once",
+        f"{about} {in_time(estimate.wall_seconds)} with {estimate.at_once} cells at once",
         f"{in_bytes(estimate.bytes)} of disk",
     ]
     if estimate.cost is not None:
@@ -81,7 +84,6 @@ def _totals(estimate: Estimate) -> str:
     text = ", ".join(parts)
     if estimate.unknown:
         text += f"; without {', '.join(estimate.unknown)}, whose time is not known yet"
-    bases = {basis for one in estimate.stages if one.to_run for basis in one.basis.split(", ")}
     return f"{text} (times: {', '.join(sorted(bases - {'not known', ''})) or 'none known'})"
 
 
