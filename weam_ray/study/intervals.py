@@ -40,11 +40,6 @@ from statsmodels.stats.proportion import proportion_confint
 Array = NDArray[np.float64]
 _NODES = 400
 _SMALLEST = 1e-14
-CLAIMED = 0.7
-"""Part of the lent degrees of freedom that is claimed: families here are small, so how far they may
-be trusted is itself uncertain. Simulated family-wise error of families of 2-20 at 3 and 5 seeds:
-at most 5 % with equal seed variances, 6.3 % where standard deviations spread fourfold evenly, 7.1 %
-where half of them are fourfold; 8-13 % with Smyth's own rule, which is made for thousands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +81,12 @@ class Crossed:
     def item_part(self) -> float:
         """Variance of the mean that comes from the items.
 
-        Never so small that the whole falls below that of seeds x items independent answers: two
-        seeds that always answer one class each score exactly a third, and yet know nothing.
+        Never so small that the whole falls below half of what seeds x items independent answers
+        would give: two seeds that always answer one class each score exactly a third, and yet know
+        nothing. (Only half, for in honest tables the estimate lies on both sides of the whole.)
         """
         independent = (self.item_variance + self.residual) / (self.seeds * self.items)
-        return max(self.item_variance / self.items, independent - self.seed_part)
+        return max(self.item_variance / self.items, independent / 2 - self.seed_part)
 
     @property
     def seed_part(self) -> float:
@@ -224,8 +220,11 @@ def interval(spread: Crossed, level: float = 0.95) -> Interval:
 def moderate(family: Sequence[Crossed], overlap: NDArray[np.floating]) -> list[Crossed]:
     """Lend each member's seed variance strength from the others, after Smyth (2004, section 6).
 
-    Two departures, both towards caution, since Smyth has thousands of members and we a few: the
-    prior is the mean variance (his lies lower), and only part of its degrees of freedom is claimed.
+    One departure towards caution, since Smyth has thousands of members and we a few: the prior is
+    the mean variance; his lies lower. Simulated at 3 and 5 seeds, families of 3-18: intervals cover
+    in 94.3-96.4 %, family-wise error at most 5 % where seed variances are alike or the members
+    share a baseline; 7.5 % where three members without one spread fourfold in standard deviation
+    (with Smyth's prior 8-13 %).
 
     Args:
         family: comparisons made together.
@@ -248,7 +247,7 @@ def moderate(family: Sequence[Crossed], overlap: NDArray[np.floating]) -> list[C
     for place, k in enumerate(able):
         lent = min(prior_df, max(held - df[place], 0.0))
         value = (lent * prior + df[place] * variance[place]) / (lent + df[place])
-        moderated[k] = family[k].moderated(float(value), float(df[place] + CLAIMED * lent))
+        moderated[k] = family[k].moderated(float(value), float(df[place] + lent))
     return moderated
 
 

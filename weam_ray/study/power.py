@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from weam_ray.study.intervals import CLAIMED, Crossed, half_width
+from weam_ray.study.intervals import Crossed, half_width
 
 Array = NDArray[np.float64]
 _MIDPOINTS = (np.arange(64) + 0.5) / 64
@@ -127,14 +127,13 @@ def detectable_effect(
 
 
 def shared_baseline_df(seeds: int, comparisons: int) -> float:
-    """Degrees of freedom that a family claims when all its members share one baseline.
+    """Degrees of freedom that a family holds when all its members share one baseline.
 
     Differences that share a cell correlate by 0.5, so K of them hold
     ``(S - 1) K^2 / (K + K (K - 1) / 4)``: 2 become 8 at most, however large the family.
     """
-    k, own = comparisons, float(seeds - 1)
-    held = own * k**2 / (k + k * (k - 1) / 4)
-    return own + CLAIMED * (held - own)
+    k = comparisons
+    return (seeds - 1) * k**2 / (k + k * (k - 1) / 4)
 
 
 def seeds_needed(
