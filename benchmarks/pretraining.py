@@ -349,7 +349,7 @@ def on_gpu(bench: Bench) -> Iterator[str]:
         flops = speed * flops_a_token(12, 768, 3072, 119_547, heads)
         wait = "" if waited is None else f"{waited:.1%}"
         yield f"| {name} | {speed:,.0f} | {flops / 1e12:.0f} | {flops / peak:.1%} | {wait} |"
-    yield "\nFLOPs are of the matrices a run needs to multiply; the Trainer's head reads every token."
+    yield "\nFLOPs are of the matrices a run needs; the Trainer's head reads every token."
 
 
 def matmul_peak() -> float:

@@ -12,9 +12,7 @@ from small_corpus import Corpus, pair_set
 
 from weam_ray.artifacts import Resources
 from weam_ray.pretraining import (
-    Examples,
     PretrainingConfig,
-    build_examples,
     encoder_and_head,
     load_model,
     load_tokenizer,
@@ -133,32 +131,6 @@ def test_masking_rate_and_corruption_change_what_is_seen(base_dir: Path, corpus:
     usual = Setting(base_dir, corpus, objective="tlm")
     assert torch.equal(usual.batch.places_M, always.batch.places_M)
     assert not (usual.batch.ids_BL.flatten()[usual.batch.places_M] == mask).all()
-
-
-def test_shuffled_pairs_have_no_pair_of_their_own(base_dir: Path, corpus: Corpus) -> None:
-    tokenizer = load_tokenizer(base_dir)
-    usual, shuffled = (
-        build_examples(
-            corpus.pairs, None, tokenizer, PretrainingConfig(objective=name, max_length=120)
-        )
-        for name in ("tlm", "tlm-shuffled-pairs")
-    )
-
-    def sides(examples: Examples) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        return [
-            (
-                tuple(examples.ids[start : start + second]),
-                tuple(examples.ids[start + second : stop]),
-            )
-            for start, stop, second in zip(
-                examples.start[:-1], examples.start[1:], examples.second, strict=True
-            )
-        ]
-
-    before, after = sides(usual), sides(shuffled)
-    assert [source for source, _ in before] == [source for source, _ in after]
-    assert sorted(target for _, target in before) == sorted(target for _, target in after)
-    assert all(one[1] != other[1] for one, other in zip(before, after, strict=True))
 
 
 def test_word_aligned_is_the_distance_of_linked_words_and_to_the_original(

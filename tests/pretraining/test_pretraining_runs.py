@@ -14,6 +14,7 @@ import torch.multiprocessing as mp
 import transformers
 from small_corpus import TINY, Corpus, make_corpus, pair_set
 
+from weam_ray.corpus import shuffle_pairs
 from weam_ray.errors import ConfigError, DataError, WeamError
 from weam_ray.pretraining import (
     Checkpoints,
@@ -218,10 +219,20 @@ def test_tlm_reads_the_other_sentence_and_mlm_does_not(tmp_path: Path) -> None:
     base = TINY.model_copy(update={"architecture": "roformer"})
     train_base(tmp_path / "vocabulary", {}, base, tmp_path / "base")
     ids = pa.array(range(1000), pa.uint64())
-    pairs = pa.table({"pair_id": ids, "source": source, "target": target})
+    spans = pa.array([[0, 2]] * 1000, pa.list_(pa.int32()))  # TLM reads no words
+    pairs = pa.table(
+        {
+            "pair_id": ids,
+            "source": source,
+            "target": target,
+            "source_spans": spans,
+            "target_spans": spans,
+        }
+    )
     losses = {}
     for objective in ("mlm", "tlm", "tlm-shuffled-pairs"):
-        run(tmp_path / "base", [PairSet(name="x", source="aa", target="bb", pairs=pairs)],
+        read = shuffle_pairs(pairs, seed=0) if "shuffled" in objective else pairs
+        run(tmp_path / "base", [PairSet(name="x", source="aa", target="bb", pairs=read)],
             tmp_path / objective, objective=objective, steps=400, learning_rate=4e-3,
             log_every=50, masking_rate=0.15)  # fmt: skip
         losses[objective] = curve(tmp_path / objective)[-1]

@@ -132,6 +132,10 @@ class BaseConfig(TrainingConfig):
     initial_deviation: float = Field(default=0.02, gt=0, lt=1)
     """Standard deviation of the initial weights: 0.02 suits widths near 768 (Devlin et al. 2019).
     A narrow encoder from scratch wants about 1/√hidden, or it never leaves the word frequencies."""
+    rotary_scale: float = Field(default=1.0, ge=0, le=1)
+    """roformer: positions are multiplied by this before they become angles (position
+    interpolation, Chen et al. 2023). 0 takes word order away: the encoder then reads each segment
+    as a bag of words, and nothing it learns of one language's order can hinder another's."""
     two_sentences: bool = False
     """Join two neighbouring lines of a file as `[CLS] a [SEP] b [SEP]`, so that the second segment
     and the separator are trained before any task uses them."""
@@ -160,7 +164,8 @@ class PretrainingConfig(TrainingConfig):
     """
 
     objective: Objective = "weam"
-    """See `objectives.py`."""
+    """See `objectives.py`. The two shuffled controls train on data the caller has shuffled
+    (`corpus.shuffle_pairs`, `alignment.shuffle_links`): here they are TLM and WEAM."""
     cross_lingual_weight: float = Field(default=1.0, ge=0)
     """λ in L = L_mp + λ·L_cp."""
     pooling: Pooling = "mean"

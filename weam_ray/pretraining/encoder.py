@@ -191,6 +191,18 @@ def load_model(
         ) from error
 
 
+def _scale_positions(model: Any, scale: float) -> None:
+    # The table [places, width of a head] holds sines in its first half, cosines in its second; it
+    # is saved with the weights, so whoever loads the encoder reads positions as it did.
+    table = model.roformer.encoder.embed_positions.weight
+    places, half = table.shape[0], table.shape[1] // 2
+    rates = 10_000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    angles = scale * torch.arange(places, dtype=torch.float64)[:, None] * rates
+    with torch.no_grad():
+        table[:, :half] = torch.sin(angles)
+        table[:, half:] = torch.cos(angles)
+
+
 def _freeze_sinusoids(model: Any) -> None:
     # RoFormer's table of sines is a frozen parameter when it is made and a trainable one when it
     # is loaded; it never gets a gradient, which DDP refuses.
@@ -246,7 +258,9 @@ def new_model(config: BaseConfig, tokenizer: Any) -> Any:
         )
     noise = dict(hidden_dropout_prob=config.dropout, attention_probs_dropout_prob=config.dropout)
     if config.architecture == "roformer":
-        return transformers.RoFormerForMaskedLM(
+        model = transformers.RoFormerForMaskedLM(
             transformers.RoFormerConfig(**shared, **noise, embedding_size=config.hidden)
         )
+        _scale_positions(model, config.rotary_scale)
+        return model
     return transformers.BertForMaskedLM(transformers.BertConfig(**shared, **noise))

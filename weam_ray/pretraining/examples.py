@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from weam_ray.errors import DataError
 from weam_ray.pretraining.config import PretrainingConfig
-from weam_ray.pretraining.masking import I64, SHUFFLE_PAIRS, U64, draw, mix, seed_word
+from weam_ray.pretraining.masking import I64, U64, mix
 from weam_ray.pretraining.sides import (
     I32,
     NO_WORD,
@@ -111,14 +111,14 @@ def build_examples(
 
     One row a pair; for `mlm` and `word-aligned` one row a side, source and target in turn, which
     stay in one batch: so every objective reads the same pairs at the same step, and only what a
-    token can see of them differs. With `tlm-shuffled-pairs` every source stands beside the target
-    of another pair.
+    token can see of them differs. The controls' shuffling is done to the data before it comes here
+    (:func:`weam_ray.corpus.shuffle_pairs`, :func:`weam_ray.alignment.shuffle_links`).
 
     Args:
         pairs: `pairs.parquet` (docs/design.md).
         links: `links.parquet`, holding at least these pairs; unread by objectives without links.
         tokenizer: a fast Hugging Face tokenizer.
-        config: objective, max_length and seed are read.
+        config: objective and max_length are read.
         anchor_target: word-aligned holds the target side near the original, not the source.
 
     Raises:
@@ -133,8 +133,6 @@ def build_examples(
         )
         for name in ("source", "target")
     )
-    if config.objective == "tlm-shuffled-pairs":
-        target = target.take(_derangement(keys, config.seed))
     if not config.uses_links:
         return _rows(source, target, keys, tokenizer, config)
     if links is None:
@@ -204,14 +202,6 @@ def concatenate(parts: Sequence[Examples], names: Sequence[str]) -> Examples:
         names=tuple(names),
         facts={name: sum(part.facts.get(name, 0.0) for part in parts) for name in parts[0].facts},
     )
-
-
-def _derangement(keys: U64, seed: int) -> I64:
-    """Every index's partner, never itself (given two): neighbours on a seeded circle."""
-    circle = np.argsort(draw(seed_word(seed), keys, SHUFFLE_PAIRS), kind="stable")
-    partner = np.empty_like(circle)
-    partner[circle] = np.roll(circle, 1)
-    return partner
 
 
 def _rows(

@@ -20,8 +20,9 @@ I64 = npt.NDArray[np.int64]
 _GOLDEN = 0x9E3779B97F4A7C15
 _WORD = (1 << 64) - 1
 
-# What a draw is for; distinct numbers make the draws independent.
-MASK, KIND, TOKEN, ORDER, BATCH_ORDER, SHUFFLE_PAIRS, DROPOUT, WEIGHTS = range(8)
+# What a draw is for; distinct numbers make the draws independent. Renumbering changes every result.
+MASK, KIND, TOKEN, ORDER, BATCH_ORDER = range(5)
+DROPOUT, WEIGHTS = 6, 7
 
 
 def mix(values: U64) -> U64:
