@@ -59,7 +59,12 @@ class Launched:
         self._check_out(config)
         self.lan.laptop.inside("cluster.yaml").write_text(yaml.safe_dump(config))
         self.lan.laptop.run("umask 077; ray get-auth-token --generate >~/token")
-        return self._ray("up -y --no-config-cache", timeout=180).stdout
+        said = self._ray("up -y --no-config-cache", timeout=400).stdout
+        # As if `weam-ray submit` had run that command: it will find the cluster as it wants it.
+        kept = self.lan.laptop.inside("clusters") / config["cluster_name"]
+        kept.mkdir(parents=True)
+        shutil.copy(self.lan.laptop.inside("cluster.yaml"), kept / "applied.yaml")
+        return said
 
     def _check_out(self, config: dict[str, Any]) -> None:
         # The laptop's own copy: a tree that changes while the tests run changes no address.
@@ -75,13 +80,13 @@ class Launched:
                 shutil.copy(source, target)
 
     def run_on_head(
-        self, command: str, *, timeout: float = 120, check: bool = True
+        self, command: str, *, timeout: float = 300, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """``ray exec``, in the folder that the code was copied to."""
         inner = shlex.quote(f"cd ~/weam_ray && {command}")
         return self._ray("exec", inner, timeout=timeout, check=check)
 
-    def submit(self, script: str, *, timeout: float = 120) -> str:
+    def submit(self, script: str, *, timeout: float = 300) -> str:
         """``ray submit`` of a Python program; returns what it printed."""
         self.lan.laptop.inside("program.py").write_text(script)
         return self._ray("submit", "~/program.py", timeout=timeout).stdout

@@ -41,7 +41,19 @@ def cluster(lan: Lan) -> Launched:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster: Launched, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def both(cluster: Launched) -> list[dict[str, str]]:
+    """What tasks on both hosts said of themselves, as soon as both were there."""
+    with timed("ray submit until both hosts worked"):
+        said = cluster.submit(cluster.nodes_script())
+    (line,) = [line for line in said.splitlines() if line.startswith("WHERE ")]
+    answers: list[dict[str, str]] = json.loads(line.removeprefix("WHERE "))
+    return answers
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    cluster: Launched, both: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The store of a tiny study that nothing happened to, submitted from the laptop."""
     store = cluster.lan.folder / "shared" / "store"
     log = tmp_path_factory.mktemp("submit") / "log"
@@ -59,15 +71,11 @@ def undisturbed(cluster: Launched, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_work_runs_on_both_hosts_with_the_copied_code_and_the_settings_of_the_file(
-    cluster: Launched,
+    both: list[dict[str, str]],
 ) -> None:
-    with timed("ray submit until both hosts worked"):
-        said = cluster.submit(cluster.nodes_script())
-    (line,) = [line for line in said.splitlines() if line.startswith("WHERE ")]
-    ran = json.loads(line.removeprefix("WHERE "))
-    assert {place["host"] for place in ran} == {"node1", "node2"}
-    assert {place["code"] for place in ran} == {f"{HOME}/weam_ray/weam_ray/__init__.py"}
-    assert {place["mode"] for place in ran} == {"token"}
+    assert {place["host"] for place in both} == {"node1", "node2"}
+    assert {place["code"] for place in both} == {f"{HOME}/weam_ray/weam_ray/__init__.py"}
+    assert {place["mode"] for place in both} == {"token"}
 
 
 def test_who_has_no_token_is_refused(cluster: Launched) -> None:
@@ -81,6 +89,7 @@ def test_who_has_no_token_is_refused(cluster: Launched) -> None:
         assert "Active" not in refused.stdout
 
 
+@pytest.mark.usefixtures("both")
 def test_storage_that_is_not_shared_is_refused_before_anything_runs(cluster: Launched) -> None:
     on_head = "python -m weam_ray.on_ray.on_head sweeps/demo.yaml --set storage=/tmp/own"
     said = cluster.run_on_head(on_head, check=False).stdout
@@ -90,6 +99,7 @@ def test_storage_that_is_not_shared_is_refused_before_anything_runs(cluster: Lau
     assert not (head.folder / "tmp" / "own" / "store").exists()
 
 
+@pytest.mark.usefixtures("both")
 def test_a_worker_with_other_code_is_refused_before_anything_runs(cluster: Launched) -> None:
     on_head = f"python -m weam_ray.on_ray.on_head sweeps/demo.yaml --set storage={SHARED}/refused"
     worker = cluster.lan.nodes[1]
@@ -113,6 +123,7 @@ def test_a_submitted_study_runs_on_both_hosts_and_its_report_comes_back(
     assert len(predictions(undisturbed)) == CELLS
 
 
+@pytest.mark.usefixtures("both")
 def test_a_third_host_finds_only_the_ports_that_the_file_names(cluster: Launched) -> None:
     for node in cluster.lan.nodes:
         found = cluster.lan.laptop.run(f"python - <<'END'\n{_SCAN}\nEND", HOST=node.address)
@@ -135,6 +146,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.usefixtures("both")
 def test_the_token_is_in_no_log_and_no_command_line(cluster: Launched) -> None:
     token = cluster.lan.laptop.inside(".ray/auth_token").read_text().strip()
     assert len(token) >= 32
@@ -217,6 +229,7 @@ def kill(host: Host, *names: str) -> None:
     host.run(f"kill -KILL {' '.join(doomed)}", check=False)
 
 
+@pytest.mark.usefixtures("both")
 def test_ray_down_ends_the_cluster(cluster: Launched) -> None:
     with timed("ray down"):
         cluster.down()

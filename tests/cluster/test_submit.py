@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -99,7 +100,7 @@ def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     program = folder / "ray"
     program.write_text(FAKE_RAY.format(folder=folder))
     program.chmod(0o755)
-    (folder / "running").write_text('weam_ray= {"running": [], "code": "old"}\n')
+    (folder / "running").write_text('weam_ray= {"running": [], "code": "old", "machines": 3}\n')
     (folder / "said").write_text('Ray says\nweam_ray> 6 cells\r\n\nweam_ray= {"status": 0}\n')
     monkeypatch.setattr(submitting, "ray_program", lambda: str(program))
     return folder
@@ -139,12 +140,12 @@ def test_submit_takes_the_cluster_down_when_told_to(ray: Path, tmp_path: Path) -
 
 def test_nothing_is_copied_over_code_that_a_sweep_uses(ray: Path, tmp_path: Path) -> None:
     (ray / "up").touch()
-    (ray / "running").write_text('weam_ray= {"running": ["demo"], "code": "old"}\n')
+    (ray / "running").write_text('weam_ray= {"running": ["demo"], "code": "old", "machines": 3}\n')
     submit(FILES / "cluster.yaml", DEMO, folder=tmp_path / "kept")
     assert "up" not in calls(ray)
 
 
-def test_an_idle_cluster_is_brought_up_again_only_for_new_code_or_a_new_file(
+def test_an_idle_cluster_is_brought_up_again_only_when_code_file_or_machines_say_so(
     ray: Path, tmp_path: Path
 ) -> None:
     mine = tmp_path / "mine.yaml"
@@ -156,11 +157,15 @@ def test_an_idle_cluster_is_brought_up_again_only_for_new_code_or_a_new_file(
 
     assert ups() == 1
     assert ups() == 2, "the cluster's code is not this one's"
-    (ray / "running").write_text(f'weam_ray= {{"running": [], "code": "{code_digest()}"}}\n')
+    state = {"running": [], "code": code_digest(), "machines": 3}
+    (ray / "running").write_text(f"weam_ray= {json.dumps(state)}\n")
     assert ups() == 2
+    (ray / "running").write_text(f"weam_ray= {json.dumps({**state, 'machines': 2})}\n")
+    assert ups() == 3, "a worker is missing"
+    (ray / "running").write_text(f"weam_ray= {json.dumps(state)}\n")
     mine.write_text(mine.read_text().replace("192.168.1.12", "192.168.1.13"))
-    assert ups() == 3
-    assert ups() == 3
+    assert ups() == 4
+    assert ups() == 4
 
 
 def test_a_lost_connection_says_that_the_sweep_goes_on(ray: Path, tmp_path: Path) -> None:

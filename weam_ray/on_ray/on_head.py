@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from weam_ray.errors import ResourceError, WeamError
 from weam_ray.study.config import ResourcesConfig, StudyConfig
@@ -183,6 +183,18 @@ def _check_cluster(study: StudyConfig, arguments: argparse.Namespace) -> None:
     _say(f"machines with the same storage, code and packages: {', '.join(machines)}")
 
 
+def _state(storage: Path) -> dict[str, Any]:
+    """What ``submit`` asks of a cluster before it touches it."""
+    import ray
+
+    from weam_ray.on_ray.cluster import ray_runtime
+    from weam_ray.on_ray.machines import code_digest
+
+    with ray_runtime():
+        machines = sum(node["Alive"] for node in ray.nodes())
+    return {"running": studies_running(storage), "code": code_digest(), "machines": machines}
+
+
 def _say(line: str) -> None:
     print(SAID + line, flush=True)
 
@@ -211,15 +223,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=180, help="to wait for those")
     parser.add_argument("--running", type=Path, metavar="STORAGE", help="say which studies run")
     parsed = parser.parse_args(arguments)
+    os.environ.setdefault("RAY_ADDRESS", "auto")
     if parsed.running is not None:
-        from weam_ray.on_ray.machines import code_digest
-
-        state = {"running": studies_running(parsed.running), "code": code_digest()}
-        print(ENDED + json.dumps(state), flush=True)
+        print(ENDED + json.dumps(_state(parsed.running)), flush=True)
         return 0
     if parsed.study is None:
         parser.error("name a study file")
-    os.environ.setdefault("RAY_ADDRESS", "auto")
     try:
         status = _run(parsed)
     except WeamError as error:

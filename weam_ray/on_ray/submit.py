@@ -132,10 +132,8 @@ class Cluster:
         return [f"cd {_CODE} && {command}"]
 
     def state(self) -> dict[str, Any] | None:
-        """Which studies run on it, and a hash of its code; None when it is not up."""
-        command = (
-            f"ray status >/dev/null && python -m weam_ray.on_ray.on_head --running {self.storage}"
-        )
+        """Which studies run on it, a hash of its code, its machines; None when it is not up."""
+        command = f"python -m weam_ray.on_ray.on_head --running {self.storage}"
         for line in self.stream("exec", *self.on_head(command)):
             if line.startswith(ENDED):
                 state: dict[str, Any] = json.loads(line.removeprefix(ENDED))
@@ -251,9 +249,12 @@ def _bring_up(cluster: Cluster, say: Say) -> None:
         say(f"cluster {cluster.name} runs {', '.join(state['running'])}; it is left as it is")
         return
     asked = cluster.path.read_text(encoding="utf8")
-    if state is not None and state["code"] == code_digest() and _text(applied) == asked:
-        say(f"cluster {cluster.name} is up, with this code")
-        return
+    in_force = {"code": code_digest(), "file": asked}
+    if state is not None and in_force == {"code": state["code"], "file": _text(applied)}:
+        # Ray never tries a worker again whose start failed once; only `ray up` does.
+        if state["machines"] >= cluster.machines:
+            say(f"cluster {cluster.name} is up, with this code")
+            return
     # Not with --no-restart: that would leave old code on the workers.
     say(f"bringing up cluster {cluster.name} (all that Ray says: {cluster.log})")
     cluster.ray("up")
