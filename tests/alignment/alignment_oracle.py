@@ -98,10 +98,7 @@ def viterbi(source, target, table, tension, null):
     links = set()
     for j in range(1, len(target) + 1):
         weights = posteriors(source, target, j, table, tension, null, False)
-        best = 0
-        for i in range(1, len(weights)):
-            if weights[i] > weights[best] * (1 + 1e-9):
-                best = i
+        best = next(i for i, w in enumerate(weights) if w * (1 + 1e-9) >= max(weights))
         if best:
             links.add((best - 1, j - 1))
     return links

@@ -9,6 +9,7 @@ import alignment_oracle as oracle
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from test_em_against_dictionaries import bitext
 
@@ -186,6 +187,7 @@ def test_no_machine_has_less_than_nothing_available():
 text = st.text(st.sampled_from(list("ab é\n\r\t\x0b\x0c\x00\x1c\u3000\u2028")), max_size=40)
 
 
+@examples(deadline=None)
 @given(text, st.integers(1, 9))
 def test_files_are_split_into_lines_and_words_as_bytes_split_does(tmp_path_factory, content, chunk):
     path = tmp_path_factory.mktemp("text") / "text"
@@ -203,6 +205,7 @@ def test_files_are_split_into_lines_and_words_as_bytes_split_does(tmp_path_facto
     ]
 
 
+@examples(deadline=None)
 @given(st.lists(st.binary(max_size=12), max_size=30))
 def test_equal_words_and_no_others_get_equal_numbers(words):
     vocabulary = Vocabulary()

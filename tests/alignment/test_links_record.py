@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weam_ray.alignment import Links, shuffle_links
@@ -14,6 +14,7 @@ from weam_ray.errors import AlignerError
 pairs = st.lists(st.sets(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12), max_size=6)
 
 
+@settings(deadline=None)
 @given(pairs)
 def test_arrow_lists_bring_back_the_same_links(rows):
     links = Links.from_pairs(rows)
@@ -26,6 +27,7 @@ def test_flattened_lists_alternate_source_and_target():
     assert Links.from_pairs([[(2, 1), (0, 5)], []]).to_arrow().to_pylist() == [[0, 5, 2, 1], []]
 
 
+@settings(deadline=None)
 @given(pairs, st.data())
 def test_selected_pairs_come_in_the_order_asked_for(rows, data):
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1))) if rows else []
@@ -55,6 +57,7 @@ def degrees(row, side):
     return found
 
 
+@settings(deadline=None)
 @given(pairs, st.integers(0, 2**70))
 def test_shuffling_keeps_every_marginal_and_breaks_every_link_it_can(rows, seed):
     links = Links.from_pairs(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weam_ray.alignment import Links, aer, read_gold, read_links, write_links
@@ -18,6 +18,7 @@ pairs = st.lists(st.sets(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_
 def test_what_is_written_is_read(tmp_path_factory, name):
     path = tmp_path_factory.mktemp("links") / name
 
+    @settings(deadline=None)
     @given(pairs)
     def round_trip(rows):
         links = Links.from_pairs(rows)

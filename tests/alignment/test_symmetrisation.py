@@ -6,7 +6,7 @@ from typing import get_args
 
 import alignment_oracle as oracle
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weam_ray.alignment import Links, Symmetrisation, symmetrise
@@ -17,6 +17,7 @@ points = st.sets(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=14)
 directions = st.lists(st.tuples(points, points), max_size=5)
 
 
+@settings(deadline=None)
 @given(directions, st.sampled_from(METHODS))
 def test_each_method_is_what_it_is_on_sets(pairs, method):
     forward = Links.from_pairs(f for f, _ in pairs)
@@ -25,6 +26,7 @@ def test_each_method_is_what_it_is_on_sets(pairs, method):
     assert joined == Links.from_pairs(oracle.join(f, r, method) for f, r in pairs)
 
 
+@settings(deadline=None)
 @given(directions)
 def test_each_heuristic_takes_more_than_the_one_before(pairs):
     forward = Links.from_pairs(f for f, _ in pairs)
@@ -35,6 +37,7 @@ def test_each_heuristic_takes_more_than_the_one_before(pairs):
         assert all(few <= many for few, many in zip(narrow, wide, strict=True))
 
 
+@settings(deadline=None)
 @given(directions)
 def test_exchanging_sides_transposes_what_does_not_depend_on_order(pairs):
     def turned(pair):

@@ -49,8 +49,13 @@ UNSEEN = 1e-9
 """Probability of a pair of words of which one is unknown. Source: fast_align."""
 
 CLEARLY = 1 + 1e-9
-"""A later word must be this much better to be linked: the same word twice, equally far from the
-diagonal, is a tie that rounding must not decide."""
+"""Words this near to the best tie with it, and the leftmost is linked: rounding must not decide
+between the same word twice, equally far from the diagonal."""
+
+
+U = np.uint64
+ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
+"""Places are unsigned in inner loops: Numba looks at the sign of every signed index."""
 
 
 class Given(NamedTuple):
@@ -87,29 +92,31 @@ def _collect(first, last, tokens, starts, shape_of, prior, sentence, position, d
     # Counts of the first iteration, in which all words are equally good: the prior, which is
     # positive, so that a count of zero says "not met yet". Returns how many words were met.
     _, n_of, rows, split_of, heights, slopes, slopes_at = prior
-    used = 0
-    for r in range(first, last):
-        s = sentence[r]
-        begin = starts[s]
-        shape = shape_of[s]
-        n = n_of[shape]
-        row = rows[shape] + position[r]
-        split = split_of[row]
-        slope = slopes_at[n] + n - split
+    used = ZERO
+    for r in range(U(first), U(last)):
+        s = U(sentence[r])
+        begin = U(starts[s])
+        shape = U(shape_of[s])
+        n = U(n_of[shape])
+        row = U(rows[shape]) + U(position[r])
+        split = U(split_of[row])
+        slope = U(slopes_at[n]) + n - split
         height = heights[row, 1]
-        for i in range(split):
+        for i in range(ZERO, split):
             e = tokens[begin + i]
-            old = dense[2 * e + 1]
+            at = TWO * U(e) + ONE
+            old = dense[at]
             word[used] = e
-            used += old == 0.0
-            dense[2 * e + 1] = old + height * slopes[slope + i]
+            used += U(old == 0.0)
+            dense[at] = old + height * slopes[slope + i]
         height = heights[row, 0]
         for i in range(split, n):
             e = tokens[begin + i]
-            old = dense[2 * e + 1]
+            at = TWO * U(e) + ONE
+            old = dense[at]
             word[used] = e
-            used += old == 0.0
-            dense[2 * e + 1] = old + height * slopes[slope + i]
+            used += U(old == 0.0)
+            dense[at] = old + height * slopes[slope + i]
     return used
 
 
@@ -123,57 +130,29 @@ def _explain(  # type: ignore[no-untyped-def]
     m_of, n_of, rows, split_of, heights, slopes, slopes_at = prior
     nulls = feature = logs = 0.0
     product = 1.0
-    for r in range(first, last):
-        s = sentence[r]
-        begin = starts[s]
-        shape = shape_of[s]
-        n = n_of[shape]
-        j = position[r]
-        row = rows[shape] + j
-        split = split_of[row]
-        slope = slopes_at[n] + n - split
-        per_n = 1.0 / n
-        along = j / m_of[shape]
-        # Probability times slope, its sum and its sum weighted by the distance from the diagonal,
-        # on both sides of the split; two sums by turns halve the wait for additions.
-        even = odd = far_even = far_odd = 0.0
-        i = 0
-        while i + 1 < split:
-            one = dense[2 * tokens[begin + i]] * slopes[slope + i]
-            two = dense[2 * tokens[begin + i + 1]] * slopes[slope + i + 1]
-            buffer[i] = one
-            buffer[i + 1] = two
-            even += one
-            odd += two
-            far_even += one * abs(ramp[i] * per_n - along)
-            far_odd += two * abs(ramp[i + 1] * per_n - along)
-            i += 2
-        if i < split:
-            one = dense[2 * tokens[begin + i]] * slopes[slope + i]
-            buffer[i] = one
-            even += one
-            far_even += one * abs(ramp[i] * per_n - along)
-        below = even + odd
-        below_far = far_even + far_odd
-        even = odd = far_even = far_odd = 0.0
-        i = split
-        while i + 1 < n:
-            one = dense[2 * tokens[begin + i]] * slopes[slope + i]
-            two = dense[2 * tokens[begin + i + 1]] * slopes[slope + i + 1]
-            buffer[i] = one
-            buffer[i + 1] = two
-            even += one
-            odd += two
-            far_even += one * abs(ramp[i] * per_n - along)
-            far_odd += two * abs(ramp[i + 1] * per_n - along)
-            i += 2
-        if i < n:
-            one = dense[2 * tokens[begin + i]] * slopes[slope + i]
-            buffer[i] = one
-            even += one
-            far_even += one * abs(ramp[i] * per_n - along)
-        above = even + odd
-        above_far = far_even + far_odd
+    for r in range(U(first), U(last)):
+        s = U(sentence[r])
+        begin = U(starts[s])
+        shape = U(shape_of[s])
+        n = U(n_of[shape])
+        j = U(position[r])
+        row = U(rows[shape]) + j
+        split = U(split_of[row])
+        slope = U(slopes_at[n]) + n - split
+        per_n = 1.0 / np.float64(np.int64(n))
+        along = np.float64(np.int64(j)) / m_of[shape]
+        # Probability times slope; its sum, and its sum weighted by the distance from the diagonal.
+        below = below_far = above = above_far = 0.0
+        for i in range(ZERO, split):
+            weight = dense[TWO * U(tokens[begin + i])] * slopes[slope + i]
+            buffer[i] = weight
+            below += weight
+            below_far += weight * abs(ramp[i] * per_n - along)
+        for i in range(split, n):
+            weight = dense[TWO * U(tokens[begin + i])] * slopes[slope + i]
+            buffer[i] = weight
+            above += weight
+            above_far += weight * abs(ramp[i] * per_n - along)
         up = heights[row, 0]
         down = heights[row, 1]
         total = null + (down * below + up * above)
@@ -183,10 +162,10 @@ def _explain(  # type: ignore[no-untyped-def]
         logs, product = log_of(total, logs, product)
         down *= share
         up *= share
-        for i in range(split):
-            dense[2 * tokens[begin + i] + 1] += buffer[i] * down
+        for i in range(ZERO, split):
+            dense[TWO * U(tokens[begin + i]) + ONE] += buffer[i] * down
         for i in range(split, n):
-            dense[2 * tokens[begin + i] + 1] += buffer[i] * up
+            dense[TWO * U(tokens[begin + i]) + ONE] += buffer[i] * up
     logs += math.log(product)
     sums[0] += np.int64(feature * scale)
     sums[1] += np.int64(nulls * scale + 0.5)
@@ -206,11 +185,11 @@ def discover(given, prior, records, seen, distinct, met):  # type: ignore[no-unt
     sentence, _, type_ptr = records
     for t in range(type_ptr.size - 1):
         words = 0
-        for r in range(type_ptr[t], type_ptr[t + 1]):
-            s = sentence[r]
-            begin = starts[s]
-            for at in range(begin, begin + n_of[shape_of[s]]):
-                e = tokens[at]
+        for r in range(U(type_ptr[t]), U(type_ptr[t + 1])):
+            s = U(sentence[r])
+            begin = U(starts[s])
+            for at in range(begin, begin + U(n_of[U(shape_of[s])])):
+                e = U(tokens[at])
                 new = seen[e] != t
                 seen[e] = t
                 distinct[e] += new
@@ -239,23 +218,25 @@ def begin(  # type: ignore[no-untyped-def]
     tokens, starts, shape_of = given
     sentence, position, type_ptr = records
     n_of = prior.source_lengths
-    entries = 0
+    entries = ZERO
     for t in range(type_ptr.size - 1):
         first = type_ptr[t]
         last = type_ptr[t + 1]
         used = _collect(
             first, last, tokens, starts, shape_of, first_prior, sentence, position, dense, word
         )
-        for k in range(used):
-            count[k] = dense[2 * word[k] + 1]
-            dense[2 * word[k] + 1] = 0.0
+        for k in range(ZERO, used):
+            at = TWO * U(word[k]) + ONE
+            count[k] = dense[at]
+            dense[at] = 0.0
         null = null_prior * (last - first)
         if variational:
-            for k in range(used):
+            for k in range(ZERO, used):
                 count[k] = exp_digamma(count[k] + alpha)
             null = exp_digamma(null + alpha)
-        for k in range(used):
-            dense[2 * word[k]] = count[k] * inverse[word[k]]
+        for k in range(ZERO, used):
+            e = U(word[k])
+            dense[TWO * e] = count[k] * inverse[e]
         null *= inverse[0] * null_prior
         nulls = _explain(
             first, last, tokens, starts, shape_of, prior, sentence, position,
@@ -264,20 +245,20 @@ def begin(  # type: ignore[no-untyped-def]
         null_count[t] = nulls
         totals[0] += np.int64(nulls * scale + 0.5)
         longest = 0
-        for r in range(first, last):
-            longest = max(longest, n_of[shape_of[sentence[r]]])
+        for r in range(U(first), U(last)):
+            longest = max(longest, n_of[U(shape_of[U(sentence[r])])])
         enough = least[longest]
-        for k in range(used):
-            e = word[k]
-            value = dense[2 * e + 1]
-            dense[2 * e] = 0.0
-            dense[2 * e + 1] = 0.0
+        for k in range(ZERO, used):
+            e = U(word[k])
+            value = dense[TWO * e + ONE]
+            dense[TWO * e] = 0.0
+            dense[TWO * e + ONE] = 0.0
             totals[e] += np.int64(value * scale + 0.5)
-            row_word[entries] = e
+            row_word[entries] = word[k]
             row_count[entries] = value
-            entries += value > enough
+            entries += U(value > enough)
         row_ptr[t + 1] = entries
-    return entries
+    return np.int64(entries)
 
 
 @kernel(
@@ -315,12 +296,12 @@ def count(  # type: ignore[no-untyped-def]
 @kernel(
     types.void(
         GIVEN, PRIOR, RECORDS, i64, i64, i32, f64, f64, f64, flags,
-        types.float64, F64, I32, F64,
+        types.float64, F64, F64, I32, F64,
     )
 )  # fmt: skip
 def link(  # type: ignore[no-untyped-def]
     given, prior, records, target_starts, row_ptr, row_word, row_prob, null_prob, floor, known,
-    null_prior, probs, links, scores,
+    null_prior, probs, buffer, links, scores,
 ):  # fmt: skip
     """The most probable source position of each target word, or -1, into ``links`` int32[words].
 
@@ -335,27 +316,34 @@ def link(  # type: ignore[no-untyped-def]
     for t in range(type_ptr.size - 1):
         for k in range(row_ptr[t], row_ptr[t + 1]):
             probs[row_word[k]] = row_prob[k]
-        for r in range(type_ptr[t], type_ptr[t + 1]):
-            s = sentence[r]
-            begin = starts[s]
-            shape = shape_of[s]
-            n = n_of[shape]
-            row = rows[shape] + position[r]
-            split = split_of[row]
-            slope = slopes_at[n] + n - split
-            best = null_prior * (null_prob[t] if known[t] else UNSEEN)
-            total = best
+        for r in range(U(type_ptr[t]), U(type_ptr[t + 1])):
+            s = U(sentence[r])
+            begin = U(starts[s])
+            shape = U(shape_of[s])
+            n = U(n_of[shape])
+            row = U(rows[shape]) + U(position[r])
+            split = U(split_of[row])
+            slope = U(slopes_at[n]) + n - split
+            down = heights[row, 1]
+            up = heights[row, 0]
+            for i in range(ZERO, n):
+                prob = probs[U(tokens[begin + i])] if known[t] else UNSEEN
+                buffer[i] = prob * slopes[slope + i]
+            null = null_prior * (null_prob[t] if known[t] else UNSEEN)
+            best = total = null
+            for i in range(ZERO, split):
+                buffer[i] *= down
+                total += buffer[i]
+                best = max(best, buffer[i])
+            for i in range(split, n):
+                buffer[i] *= up
+                total += buffer[i]
+                best = max(best, buffer[i])
             place = -1
-            height = heights[row, 1]
-            for i in range(n):
-                if i == split:
-                    height = heights[row, 0]
-                prob = probs[tokens[begin + i]] if known[t] else UNSEEN
-                weight = prob * slopes[slope + i] * height
-                total += weight
-                if weight > best * CLEARLY:
-                    best = weight
-                    place = i
+            if null * CLEARLY < best:
+                place = 0
+                while buffer[U(place)] * CLEARLY < best:
+                    place += 1
             at = target_starts[s] + position[r]
             links[at] = place
             if scores.size:

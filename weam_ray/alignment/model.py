@@ -64,7 +64,8 @@ class DirectionModel:
             text.given, text.shapes.prior(self.tension, null_probability),
             sort_records(text, 1, types + 1), text.target.starts,
             row_ptr, self.row_word, self.row_prob, null_prob, floor,
-            np.arange(types) < types - unknown, null_probability, floor.copy(), links, of_words,
+            np.arange(types) < types - unknown, null_probability, floor.copy(),
+            np.empty(text.longest), links, of_words,
         )  # fmt: skip
         return links, of_words if scores else None
 

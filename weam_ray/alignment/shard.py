@@ -181,13 +181,13 @@ class Shard:
         floor = self.floor(parameters)
         scores = np.empty(0) if scores is None else scores
 
-        def link(_: _Bench, block: _Block) -> None:
+        def link(bench: _Bench, block: _Block) -> None:
             found = self._entries(block, parameters)
             kernels.link(
                 self._given, prior, block.records, self.text.target.starts,
                 found.row_ptr, found.row_word, found.row_prob, found.null_prob,
                 floor, np.ones(len(found.null_prob), np.bool_),
-                self.config.null_probability, floor.copy(), links, scores,
+                self.config.null_probability, floor.copy(), bench.buffer, links, scores,
             )  # fmt: skip
 
         self._each(self._blocks, link)
