@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import pickle
 import random
 
 import alignment_oracle as oracle
+import numpy as np
 import pyarrow as pa
 import pytest
 from test_em_against_dictionaries import bitext
 
-from weam_ray.alignment import AlignmentConfig, Links, align_encoded, align_table, align_words
+from weam_ray.alignment import AlignmentConfig, Links, align_encoded, align_table, align_words, em
 from weam_ray.alignment import shard as shard_module
 from weam_ray.alignment.encoding import encode_words
+from weam_ray.alignment.shard import Shard
+from weam_ray.alignment.text import make_text
 from weam_ray.errors import AlignerError, DataError
 
 PLAIN = AlignmentConfig(casefold=False)
@@ -50,6 +54,28 @@ def test_shards_threads_and_blocks_change_no_bit(monkeypatch, shards, threads):
     assert cut.reverse == whole.reverse
     assert cut.history == whole.history
     assert (cut.scores == whole.scores).all()
+
+
+def test_workers_that_share_read_only_text_give_the_bits_of_one_process():
+    source, target = (encode_words(side)[0] for side in sides(bitext(200, 40, 8)))
+    text, _ = make_text(source, target, PLAIN.max_words)
+    whole = em.train(text, PLAIN)
+    sent = pickle.loads(pickle.dumps(text))
+    for array in (sent.source.tokens, sent.source.starts, sent.target.tokens, sent.shape):
+        array.flags.writeable = False
+    workers = [Shard(sent, *bounds, PLAIN) for bounds in reversed(em.split_types(text, 3))]
+    coordinator = em.Coordinator(text, PLAIN, sum(worker.discover()[0] for worker in workers))
+    parameters = coordinator.start()
+    for _ in range(PLAIN.iterations - 2):
+        told = pickle.loads(pickle.dumps(parameters))
+        parameters = coordinator.update([worker.step(told) for worker in workers])
+    links = np.full(len(target.tokens), -2, np.int32)
+    for worker in workers:
+        own = np.full(len(target.tokens), -2, np.int32)
+        worker.links(parameters, own)
+        links[worker.places()] = own[worker.places()]
+    assert (links == whole.links).all()
+    assert coordinator.history == whole.history
 
 
 def test_blank_long_and_odd_lines_keep_their_place_and_change_no_other():
