@@ -69,7 +69,8 @@ def test_links_of_the_pool_are_shared_by_sizes_and_seeds_those_of_a_subset_are_n
     storage: Path,
 ) -> None:
     def links(regime: str) -> set[str]:
-        grid = f"{{domain: home, pair: en-qaa, size: [30, 60], method: weam, regime: {regime}, seed: [0, 1]}}"
+        factors = f"size: [30, 60], method: weam, regime: {regime}, seed: [0, 1]"
+        grid = f"{{domain: home, pair: en-qaa, {factors}}}"
         return {cell.experiment.links[0].address for cell in cells(storage, grid=grid).values()}
 
     assert len(links("pool")) == 1
@@ -83,9 +84,7 @@ def test_a_corpus_knows_the_items_it_must_not_overlap(storage: Path) -> None:
     assert not kept.corpora[0].upstream
 
 
-def test_the_same_data_in_another_folder_keeps_its_addresses(
-    storage: Path, tmp_path: Path
-) -> None:
+def test_the_same_data_in_another_folder_keeps_its_addresses(storage: Path, tmp_path: Path) -> None:
     assert addresses(weam(storage)) == addresses(weam(tmp_path))
 
 

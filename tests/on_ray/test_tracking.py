@@ -1,4 +1,4 @@
-"""MLflow as its reader finds it: nested runs, honest states, and a sweep that outlives its server."""
+"""MLflow as its reader finds it: nested, honest about states, and no sweep falls with its server."""
 
 from __future__ import annotations
 
