@@ -1,4 +1,4 @@
-"""MLflow as its reader finds it: nested, honest about states, and no sweep falls with its server."""
+"""MLflow as its reader finds it: nested, honest about states, outlived by the sweep."""
 
 from __future__ import annotations
 

@@ -67,6 +67,8 @@ def ray_runtime(*, cpus: int | None = None) -> Iterator[dict[str, float]]:
                 cure="Start it with ray up, or unset RAY_ADDRESS to run on this machine.",
             ) from None
         ray.data.DataContext.get_current().enable_progress_bars = False
+    # Plans and timings of every pipeline; what matters of them is in the sweep's own lines.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield dict(ray.cluster_resources())
     finally:

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self
+from typing import Any, Concatenate, ParamSpec, Self, cast
 
 _PARENT = "mlflow.parentRunId"
 _NAME = "mlflow.runName"
@@ -59,7 +59,7 @@ def _while_it_answers(
                 tracker.problem = f"{type(error).__name__}: {error}".splitlines()[0]
                 log.warning("tracking stopped: %s", tracker.problem)
 
-    return guarded
+    return cast(Callable[Concatenate[Tracker, P], None], guarded)
 
 
 @dataclass(kw_only=True)

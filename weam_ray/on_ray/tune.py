@@ -48,7 +48,7 @@ class Watcher(Protocol):
 
 
 @dataclass(kw_only=True)
-class _Relay(tune.Callback):
+class _Relay(tune.Callback):  # type: ignore[misc]  # Ray's packages are not typed
     """Turns Tune's trial events into the watcher's words."""
 
     jobs: Mapping[str, Job]
