@@ -6,11 +6,17 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weam_ray.alignment.config import AlignmentConfig, Symmetrisation
 from weam_ray.errors import WeamError
+
+if TYPE_CHECKING:
+    from weam_ray.artifacts import Store
+    from weam_ray.study.config import StudyConfig
+    from weam_ray.study.plan import Plan
 
 DEFAULT_STUDY = Path("sweeps/demo.yaml")
 
@@ -47,8 +53,37 @@ def sweep_command(file: StudyFile = DEFAULT_STUDY, settings: Overrides = None) -
 
 
 @app.command("plan")
-def plan_command(file: StudyFile = DEFAULT_STUDY, settings: Overrides = None) -> None:
-    """Say what a study would run and why, what is done, and which cells can't exist."""
+def plan_command(
+    file: StudyFile = DEFAULT_STUDY,
+    settings: Overrides = None,
+    price_per_hour: Annotated[
+        float | None, typer.Option(min=0, help="Price of this machine, for the cost.")
+    ] = None,
+    every_step: Annotated[bool, typer.Option(help="A line for every step that will run.")] = False,
+    calibrate: Annotated[bool, typer.Option(help="Measure this machine for the time.")] = True,
+) -> None:
+    """Say what a study would run and why, what is done, what it needs, and what can't exist."""
+    from weam_ray.study.calibration import this_machine
+    from weam_ray.study.estimate import estimate
+    from weam_ray.study.plan_text import plan_text
+
+    study, plan, store = _planned(file, settings)
+    machine = this_machine(study, plan, store, calibrate=calibrate)
+    figures = estimate(plan, store, study.resources, machine, price_per_hour=price_per_hour)
+    typer.echo(plan_text(plan, figures, store, every_step=every_step))
+    figures.refuse_what_cannot_fit()
+
+
+@app.command("status")
+def status_command(file: StudyFile = DEFAULT_STUDY, settings: Overrides = None) -> None:
+    """Say how far a study is, from another terminal too."""
+    from weam_ray.study.status import status_text, study_status
+
+    study, plan, _ = _planned(file, settings)
+    typer.echo(status_text(study_status(study, plan)))
+
+
+def _planned(file: Path, settings: list[str] | None) -> tuple[StudyConfig, Plan, Store]:
     from weam_ray.artifacts import Store
     from weam_ray.study.data import find_data
     from weam_ray.study.plan import make_plan
@@ -56,10 +91,94 @@ def plan_command(file: StudyFile = DEFAULT_STUDY, settings: Overrides = None) ->
 
     study = read_study(file, settings or ())
     store = Store(study.storage / "store")
-    plan = make_plan(study, find_data(study, store), store)
-    typer.echo(plan.summary())
-    for address in sorted(plan.missing):
-        typer.echo(f"run {address}: {plan.why(plan.steps[address])}")
+    return study, make_plan(study, find_data(study, store), store), store
+
+
+@app.command("doctor")
+def doctor_command(
+    storage: Annotated[Path, typer.Option(help="Where studies are kept.")] = Path("storage"),
+    tracking_uri: Annotated[str | None, typer.Option(help="An MLflow tracking URI.")] = None,
+) -> None:
+    """Check this machine, or the cluster of RAY_ADDRESS: each line is ok or names the cure."""
+    from weam_ray.doctor import check, exit_status
+
+    findings = check(storage, tracking_uri)
+    for finding in findings:
+        typer.echo(finding)
+    raise typer.Exit(exit_status(findings))
+
+
+@app.command("align")
+def align_command(
+    source: Annotated[Path, typer.Option(help="Source text, a sentence a line, plain or .gz.")],
+    target: Annotated[Path, typer.Option(help="Target text, line by line its translation.")],
+    output: Annotated[Path, typer.Option(help="Pharaoh links, a line per line.")],
+    symmetrisation: Annotated[
+        Symmetrisation, typer.Option(help="How the two directions become one.")
+    ] = "grow-diag-final-and",
+    model: Annotated[Path | None, typer.Option(help="Align with this saved model.")] = None,
+    model_out: Annotated[Path | None, typer.Option(help="Save the model here.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="Write a score a line here.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads; the links don't change.")] = 1,
+) -> None:
+    """Word-align two files with fast_align's model."""
+    from weam_ray.alignment.command import run_align
+
+    run_align(
+        source=source,
+        target=target,
+        output=output,
+        config=AlignmentConfig(symmetrisation=symmetrisation),
+        model=model,
+        model_out=model_out,
+        scores=scores,
+        threads=workers,
+        say=_aside,
+    )
+
+
+@app.command("aer")
+def aer_command(
+    gold: Annotated[Path, typer.Option(help="Gold links: sure i-j, possible ipj or i?j.")],
+    links: Annotated[Path, typer.Option(help="The links to score, 0-based Pharaoh.")],
+    index_base: Annotated[
+        int | None, typer.Option(min=0, max=1, help="Number of gold's first word; found if unsaid.")
+    ] = None,
+    source: Annotated[Path | None, typer.Option(help="Source text, to check bounds.")] = None,
+    target: Annotated[Path | None, typer.Option(help="Target text, to check bounds.")] = None,
+) -> None:
+    """Alignment error rate of links against gold."""
+    from weam_ray.alignment.command import run_aer
+
+    run_aer(
+        gold=gold, links=links, index_base=index_base, source=source, target=target, say=typer.echo
+    )
+
+
+@app.command("submit")
+def submit_command(
+    cluster: Annotated[Path, typer.Argument(help="A cluster file: cluster/cluster.yaml.")],
+    file: StudyFile = DEFAULT_STUDY,
+    settings: Overrides = None,
+) -> None:
+    """Bring a cluster up, run a study on it, follow it, and fetch the report."""
+    from weam_ray.on_ray.submit import submit
+
+    ask = sys.stdin.isatty()
+    raise typer.Exit(
+        submit(
+            cluster,
+            file,
+            settings or (),
+            say=typer.echo,
+            take_down=lambda: ask and typer.confirm("Take the cluster down?"),
+        )
+    )
+
+
+def _aside(line: str) -> None:
+    # Standard output may be where the links go.
+    typer.echo(line, err=True)
 
 
 @app.command("schema")
