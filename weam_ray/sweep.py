@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from weam_ray.artifacts import Store, ensure
@@ -100,8 +101,11 @@ def run(study: StudyConfig, data_dir: Path | None, store: Store, watcher: SweepW
         for hole in plan.holes:
             if hole not in known:
                 board.say(f"hole: {hole.key.label}: {hole.reason}")
-        align_corpora(plan.missing_of("links"), store, say)
-        run_all(shared_jobs(plan, study.resources))
+        # The base encoder waits for no links, so a core that trains it leaves the others to them.
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            aligned = beside.submit(align_corpora, plan.missing_of("links"), store, say)
+            run_all(shared_jobs(plan, study.resources))
+            aligned.result()
         cells = cell_jobs(plan, study.resources)
         board.total = sum(len(item.cells) for item in cells)
         board.begin_cells()
