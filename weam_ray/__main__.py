@@ -120,6 +120,9 @@ def align_command(
     model_out: Annotated[Path | None, typer.Option(help="Save the model here.")] = None,
     scores: Annotated[Path | None, typer.Option(help="Write a score a line here.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads; the links don't change.")] = 1,
+    casefold: Annotated[
+        bool, typer.Option(help="Count words without regard to case; fast_align does not.")
+    ] = False,
 ) -> None:
     """Word-align two files with fast_align's model."""
     from weam_ray.alignment.command import run_align
@@ -128,7 +131,7 @@ def align_command(
         source=source,
         target=target,
         output=output,
-        config=AlignmentConfig(symmetrisation=symmetrisation),
+        config=AlignmentConfig(symmetrisation=symmetrisation, casefold=casefold),
         model=model,
         model_out=model_out,
         scores=scores,
