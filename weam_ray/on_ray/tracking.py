@@ -59,7 +59,7 @@ def _while_it_answers(
                 tracker.problem = f"{type(error).__name__}: {error}".splitlines()[0]
                 log.warning("tracking stopped: %s", tracker.problem)
 
-    return cast(Callable[Concatenate[Tracker, P], None], guarded)
+    return cast("Callable[Concatenate[Tracker, P], None]", guarded)
 
 
 @dataclass(kw_only=True)
