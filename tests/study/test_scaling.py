@@ -126,6 +126,15 @@ def test_a_gain_that_the_smallest_size_has_needs_no_curve():
     assert found.at_most == 1000
 
 
+def test_a_curve_that_contradicts_the_smallest_size_answers_nothing():
+    """Three sizes at -4, 20 and 18 points: a constant foretells the last best, and claims all."""
+    one = series_of(np.array([-0.036, 0.201, 0.178]), noise=0.005)
+    found = scaling.pairs_needed(one, "constant", scaling.draw(one, judged(one)), 0.02)
+    assert found.at_most is None
+    assert found.sizes is None
+    assert "the measurement has not" in found.reason
+
+
 def test_bands_hold_the_curve_and_widen_beyond_what_was_measured():
     one = series_of(CURVES["log-linear"], noise=0.05)
     found = scaling.band(one, "log-linear", scaling.draw(one, judged(one)))

@@ -257,6 +257,13 @@ def pairs_needed(one: Series, form: Form, draws: Array, gain: float) -> PairsNee
             sizes=None,
             reason=f"a gain of that size is not in sight within {REACH:.0f} times the largest size",
         )
+    if high <= smallest and one.means[0] < gain:
+        # A constant foretold the largest size best; the smallest size itself says otherwise.
+        return PairsNeeded(
+            gain=gain,
+            sizes=None,
+            reason=f"the curve has it at {smallest:g} pairs already, the measurement has not",
+        )
     if high <= smallest:
         return PairsNeeded(gain=gain, sizes=None, at_most=smallest)
     return PairsNeeded(
