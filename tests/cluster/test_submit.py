@@ -8,10 +8,12 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
 from weam_ray.errors import ConfigError, ResourceError
+from weam_ray.on_ray import on_head
 from weam_ray.on_ray import submit as submitting
 from weam_ray.on_ray.machines import code_digest
 from weam_ray.on_ray.on_head import Running, lacking, studies_running
@@ -100,7 +102,9 @@ def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     program = folder / "ray"
     program.write_text(FAKE_RAY.format(folder=folder))
     program.chmod(0o755)
-    (folder / "running").write_text('weam_ray= {"running": [], "code": "old", "machines": 3}\n')
+    (folder / "running").write_text(
+        'weam_ray= {"running": [], "code": "old", "machines": 3, "status": 0}\n'
+    )
     (folder / "said").write_text('Ray says\nweam_ray> 6 cells\r\n\nweam_ray= {"status": 0}\n')
     monkeypatch.setattr(submitting, "ray_program", lambda: str(program))
     return folder
@@ -140,7 +144,9 @@ def test_submit_takes_the_cluster_down_when_told_to(ray: Path, tmp_path: Path) -
 
 def test_nothing_is_copied_over_code_that_a_sweep_uses(ray: Path, tmp_path: Path) -> None:
     (ray / "up").touch()
-    (ray / "running").write_text('weam_ray= {"running": ["demo"], "code": "old", "machines": 3}\n')
+    (ray / "running").write_text(
+        'weam_ray= {"running": ["demo"], "code": "old", "machines": 3, "status": 0}\n'
+    )
     submit(FILES / "cluster.yaml", DEMO, folder=tmp_path / "kept")
     assert "up" not in calls(ray)
 
@@ -157,7 +163,7 @@ def test_an_idle_cluster_is_brought_up_again_only_when_code_file_or_machines_say
 
     assert ups() == 1
     assert ups() == 2, "the cluster's code is not this one's"
-    state = {"running": [], "code": code_digest(), "machines": 3}
+    state = {"running": [], "code": code_digest(), "machines": 3, "status": 0}
     (ray / "running").write_text(f"weam_ray= {json.dumps(state)}\n")
     assert ups() == 2
     (ray / "running").write_text(f"weam_ray= {json.dumps({**state, 'machines': 2})}\n")
@@ -203,6 +209,15 @@ def test_a_killed_sweep_is_no_success_and_can_be_started_again(tmp_path: Path) -
     assert running.start(["true"])
     assert list(running.follow()) == []
     assert running.exit_status() == 0
+
+
+def test_a_head_whose_ray_was_killed_is_not_joined_but_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setattr(psutil, "process_iter", lambda attributes: iter(()))
+    assert on_head.main(["--running", str(tmp_path)]) == 2
+    assert "Ray does not run on this machine" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

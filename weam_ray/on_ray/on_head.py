@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from weam_ray.errors import ResourceError, WeamError
 from weam_ray.study.config import ResourcesConfig, StudyConfig
 from weam_ray.study.reading import read_study
@@ -176,6 +178,7 @@ def _check_cluster(study: StudyConfig, arguments: argparse.Namespace) -> None:
     from weam_ray.on_ray.cluster import ray_runtime
     from weam_ray.on_ray.machines import check_machines
 
+    _refuse_dead_head()
     with ray_runtime():
         _wait_for_machines(arguments.machines, arguments.seconds)
         wait_for_room(study.resources, arguments.minutes)
@@ -185,14 +188,32 @@ def _check_cluster(study: StudyConfig, arguments: argparse.Namespace) -> None:
 
 def _state(storage: Path) -> dict[str, Any]:
     """What ``submit`` asks of a cluster before it touches it."""
+    from weam_ray.on_ray.machines import code_digest
+
+    running = studies_running(storage)
+    # A sweep is left alone whatever Ray says; and joining takes seconds.
+    machines = 0 if running else _count_machines()
+    return {"running": running, "code": code_digest(), "machines": machines}
+
+
+def _count_machines() -> int:
     import ray
 
     from weam_ray.on_ray.cluster import ray_runtime
-    from weam_ray.on_ray.machines import code_digest
 
+    _refuse_dead_head()
     with ray_runtime():
-        machines = sum(node["Alive"] for node in ray.nodes())
-    return {"running": studies_running(storage), "code": code_digest(), "machines": machines}
+        return sum(node["Alive"] for node in ray.nodes())
+
+
+def _refuse_dead_head() -> None:
+    # Killed, Ray leaves its address behind, and whoever joins would try that one for ever.
+    if os.environ["RAY_ADDRESS"] != "auto":
+        return
+    if not any("gcs_server" in process.info["name"] for process in psutil.process_iter(["name"])):
+        raise ResourceError(
+            "Ray does not run on this machine", cure="Start the cluster: ray up FILE"
+        )
 
 
 def _say(line: str) -> None:
@@ -224,18 +245,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--running", type=Path, metavar="STORAGE", help="say which studies run")
     parsed = parser.parse_args(arguments)
     os.environ.setdefault("RAY_ADDRESS", "auto")
-    if parsed.running is not None:
-        print(ENDED + json.dumps(_state(parsed.running)), flush=True)
-        return 0
-    if parsed.study is None:
+    if parsed.study is None and parsed.running is None:
         parser.error("name a study file")
     try:
-        status = _run(parsed)
+        if parsed.running is not None:
+            end = {"status": 0, **_state(parsed.running)}
+        else:
+            end = {"status": _run(parsed)}
     except WeamError as error:
         _say(str(error))
-        status = 2
-    print(ENDED + json.dumps({"status": status}), flush=True)
-    return status
+        end = {"status": 2}
+    print(ENDED + json.dumps(end), flush=True)
+    return int(end["status"])
 
 
 if __name__ == "__main__":

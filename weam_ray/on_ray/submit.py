@@ -137,7 +137,7 @@ class Cluster:
         for line in self.stream("exec", *self.on_head(command)):
             if line.startswith(ENDED):
                 state: dict[str, Any] = json.loads(line.removeprefix(ENDED))
-                return state
+                return state if state["status"] == 0 else None
         return None
 
 
