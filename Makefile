@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 STUDY  ?= sweeps/demo.yaml
 PORT   ?= 5000
 
-.PHONY: help install sweep test lint types unit ui clean
+.PHONY: help install sweep test lint types unit cluster-test ui clean
 
 help:  ## what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 # The exact pins matter most for torch: an open range may bring gigabytes of another build.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -31,8 +31,11 @@ lint: install  ## ruff: style and format
 types: install  ## mypy, strict
 	$(BIN)/mypy
 
-unit: install  ## pytest
-	$(BIN)/python -m pytest
+unit: install  ## pytest, without the tests that bring up hosts of their own
+	$(BIN)/python -m pytest -m "not cluster and not network"
+
+cluster-test: install  ## ray up on hosts made of network namespaces (root, sshd, iproute2, rsync)
+	$(BIN)/python -m pytest -m cluster
 
 ui: install  ## the MLflow page of the studies in storage/, on loopback
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/storage/mlflow.db
