@@ -17,16 +17,20 @@ SCONTROL = """#!/usr/bin/env bash
 [ "$1 $2" = "show hostnames" ] && tr , '\\n' <<<"$3"
 """
 
-# As srun does, it takes its environment along and ends what it started when it is ended itself.
+# As srun does, it takes its environment along, and ends the whole step when it is ended itself.
 SRUN = """#!/usr/bin/env bash
 while [[ "$1" == --* ]]; do
   case "$1" in --nodelist=*) machine="${1#*=}" ;; esac
   shift
 done
-settings="$(mktemp -p MNT)"
+settings="$(mktemp -p SHARED)"
 export -p >"$settings"
-ssh -tt -o StrictHostKeyChecking=no -o LogLevel=ERROR -i ~/.ssh/weam_ray "root@$machine" \\
-  "source $settings; cd $PWD; $(printf '%q ' "$@")" </dev/null 2>/dev/null | tr -d '\\r'
+remote() { ssh -tt -o StrictHostKeyChecking=no -o LogLevel=ERROR -i ~/.ssh/weam_ray \
+  "root@$machine" "source $settings; cd $PWD; $*" </dev/null; }
+trap 'remote ray stop --force >/dev/null; kill "$step"; exit 143' TERM
+remote "$(printf '%q ' "$@")" > >(tr -d '\r') &
+step=$!
+wait "$step"
 """
 
 
@@ -37,7 +41,7 @@ def allocation(lan: Lan) -> Host:
     shutil.copy(lan.folder / "key", first.inside(".ssh/weam_ray"))
     commands = first.inside("bin")
     commands.mkdir()
-    for name, text in (("scontrol", SCONTROL), ("srun", SRUN.replace("MNT", str(SHARED)))):
+    for name, text in (("scontrol", SCONTROL), ("srun", SRUN.replace("SHARED", str(SHARED)))):
         (commands / name).write_text(text)
         (commands / name).chmod(0o755)
     return first
