@@ -1,283 +1,231 @@
-"""This aligner beside fast_align and eflomal: CPU seconds, wall time, memory, agreement, AER.
+"""This aligner beside fast_align and eflomal, by sections; each writes its table into a document.
 
-    python benchmarks/alignment.py --source a.en --target a.de \
-        --fast-align build/fast_align --eflomal bin/eflomal-align \
-        --gold hansards:gold.src:gold.tgt:gold.talp --write docs/alignment.md
+    python benchmarks/alignment.py --fast-align FAST_ALIGN --eflomal EFLOMAL_ALIGN \\
+        --corpus multi30k:a.en.gz:a.de.gz --corpus ntrex:b.en.gz:b.de.gz \\
+        --gold hansards:gold.src:gold.tgt:gold.talp:multi30k,ntrex \\
+        --sections speed,memory,aer,parity,workers,out-of-core --write docs/alignment.md
 
-Every aligner runs as one process a run, with one thread: both directions, joined by
-grow-diag-final-and, reading and writing included. Runs are interleaved, so that a busy machine is
-busy for all; medians are shown. CPU is user + system of the process and its children. ``in
-process`` is this aligner without the interpreter's start and the loading of compiled kernels.
+speed        CPU and wall seconds of processes with one thread: both directions, joined by
+             grow-diag-final-and, reading and writing included. Runs are interleaved, so that a busy
+             machine is busy for all, and medians are shown. CPU is user + system. ``in process`` is
+             this aligner without the interpreter's start and the loading of compiled kernels.
+profile      Where the CPU time goes, by stages of one run in this process.
+memory       Peak resident memory, one run each; seconds of the first use, which compiles kernels.
+aer          Error rates on gold text, to which the same extra text is added for every aligner.
+parity       F1 with fast_align on each corpus by itself, and what both models give the two
+             candidates wherever links differ.
+workers      Bytes between Ray actors, the speed-up of two, and a model of 16 and 128.
+out-of-core  A corpus beyond the memory limit: peak memory and time.
 
-With ``--pairs 30000,100000`` the first n pairs are taken; more than there are is made by splicing
-pairs end to end. With ``--gold`` the gold text is appended to the training text for every aligner
-alike, and the error rate is that of its lines.
+Corpora are put end to end for all sections but aer and parity; a size beyond them is made by
+splicing (``alignment_text.resized``).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib.metadata
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
+import alignment_peers as peers
+from alignment_text import Pairs, lay_out, read_pairs, resized
 
-from weam_ray.alignment import AlignmentConfig, aer, read_gold, read_links
+from weam_ray.alignment import aer, read_gold, read_links
+from weam_ray.alignment.memory import parse_size
 from weam_ray.artifacts import package_versions
 
-METHOD = "grow-diag-final-and"
-Pairs = list[tuple[str, str]]
+Rows = Iterator[str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One run of one aligner."""
+@dataclass
+class Bench:
+    """What was asked for, and the text."""
 
-    cpu: float
-    wall: float
-    peak_mib: float
+    options: argparse.Namespace
+    work: Path
+    corpora: dict[str, Pairs] = field(default_factory=dict)
 
+    def text(self, size: int, *, both: bool = True) -> Path:
+        """A folder with so many pairs."""
+        folder = self.work / f"pairs-{size}"
+        if not (folder / ("both" if both else "source")).exists():
+            every = [pair for pairs in self.corpora.values() for pair in pairs]
+            lay_out(resized(every, size), folder, both=both)
+        return folder
 
-def measured(commands: Sequence[Sequence[str]], folder: Path) -> Run:
-    """CPU and wall seconds of commands run one after the other, and the largest one's memory."""
-    cpu = wall = peak = 0.0
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for command in commands:
-        begun = time.monotonic()
-        output = open(command[-1], "wb") if command[-2] == ">" else subprocess.DEVNULL
-        words = command[:-2] if command[-2] == ">" else command
-        process = subprocess.Popen(
-            words, stdout=output, stderr=subprocess.DEVNULL, cwd=folder, env=environment
-        )
-        peak = max(peak, _watch(process.pid))
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise SystemExit(f"failed with {process.returncode}: {' '.join(words)}")
-        wall += time.monotonic() - begun
-        cpu += used.ru_utime + used.ru_stime
-    return Run(cpu=cpu, wall=wall, peak_mib=peak)
+    def aligners(self, folder: Path, *options: str) -> peers.Aligners:
+        """What runs on a folder's text."""
+        binaries = (self.options.fast_align, self.options.eflomal)
+        return peers.aligners(*binaries, folder, *options)
 
 
-def _watch(pid: int) -> float:
-    # The kernel's own figure at exit counts this process, too, from which the other was forked.
-    peak = 0.0
-    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        try:
-            status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-        except FileNotFoundError:
-            break
-        for line in status.splitlines():
-            if line.startswith("VmHWM:"):
-                peak = max(peak, int(line.split()[1]) / 1024)
-        time.sleep(0.02)
-    return peak
+def speed(bench: Bench) -> Rows:
+    """CPU and wall seconds."""
+    yield "| pairs | aligner | CPU s | wall s | CPU / ours in process | CPU / ours as a whole |"
+    yield "|---|---|---|---|---|---|"
+    for size in bench.options.sizes:
+        folder = bench.text(size)
+        peers.ours(folder)  # kernels are compiled, files are in the cache
+        within: list[float] = []
 
+        def ours(folder: Path = folder, within: list[float] = within) -> peers.Run:
+            run = peers.ours(folder)
+            within.append(peers.inside(folder))
+            return run
 
-def ours(folder: Path) -> Run:
-    """This aligner in a process of its own; leaves ``ours.json`` with what it saw inside."""
-    return measured([[sys.executable, __file__, "--inside", str(folder)]], folder)
-
-
-def inside(folder: Path) -> None:
-    """What the process of :func:`ours` does."""
-    from weam_ray.alignment import files
-    from weam_ray.alignment.command import run_align
-
-    config = AlignmentConfig(casefold=False, symmetrisation=METHOD)
-    before = time.process_time()
-    source, target = folder / "source", folder / "target"
-    run_align(
-        source=source, target=target, output=folder / "ours", config=config, say=lambda _: None
-    )
-    seen = {"cpu": time.process_time() - before}
-    if not (folder / "ours.forward").exists():
-        from weam_ray.alignment.align import align_encoded
-        from weam_ray.alignment.encoding import by_frequency
-        from weam_ray.alignment.interning import Vocabulary
-
-        given, explained = (
-            by_frequency(files.read_side(path, Vocabulary()))[0] for path in (source, target)
-        )
-        alignment = align_encoded(given, explained, config)
-        files.write_links(alignment.forward, folder / "ours.forward")
-        files.write_links(alignment.reverse, folder / "ours.reverse")
-    (folder / "ours.json").write_text(json.dumps(seen))
-
-
-def fast_align(binary: Path, folder: Path) -> Run:
-    """fast_align in both directions, and its atools."""
-    common = [str(binary), "-i", "both", "-d", "-o", "-v"]
-    join = [str(binary.parent / "atools"), "-i", "fa.forward", "-j", "fa.reverse", "-c", METHOD]
-    return measured(
-        [
-            [*common, ">", str(folder / "fa.forward")],
-            [*common, "-r", ">", str(folder / "fa.reverse")],
-            [*join, ">", str(folder / "fa")],
-        ],
-        folder,
-    )
-
-
-def eflomal(binary: Path, join: Path, folder: Path) -> Run:
-    """Its default, model 3, and atools."""
-    files = ["-s", "source", "-t", "target", "-f", "ef.forward", "-r", "ef.reverse"]
-    joining = [str(join), "-i", "ef.forward", "-j", "ef.reverse", "-c", METHOD]
-    commands = [[str(binary), "--model", "3", *files], [*joining, ">", str(folder / "ef")]]
-    return measured(commands, folder)
-
-
-def read_pairs(source: Path, target: Path) -> Pairs:
-    """Pairs of lines with words on both sides; fast_align can't do others."""
-    made = []
-    with open(source, encoding="utf8", newline="\n") as left:
-        with open(target, encoding="utf8", newline="\n") as right:
-            for lines in zip(left, right, strict=True):
-                given, explained = (_words(line) for line in lines)
-                if given and explained and "|||" not in given + explained:
-                    made.append((given, explained))
-    return made
-
-
-def _words(line: str) -> str:
-    # The same words for all three: split where bytes.split does, nowhere else.
-    return b" ".join(line.encode().split()).decode()
-
-
-def resized(pairs: Pairs, size: int) -> Pairs:
-    """The first ``size`` pairs, or as many by splicing pairs end to end."""
-    made = pairs[:size]
-    step = 7
-    while len(made) < size:
-        for at in range(min(len(pairs), size - len(made))):
-            one, two = pairs[at], pairs[(at * step + 13) % len(pairs)]
-            made.append((f"{one[0]} {two[0]}", f"{one[1]} {two[1]}"))
-        step += 6
-    return made
-
-
-def lay_out(pairs: Pairs, folder: Path) -> None:
-    """Write the text as each aligner wants it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "source", "w", encoding="utf8") as source:
-        source.writelines(f"{given}\n" for given, _ in pairs)
-    with open(folder / "target", "w", encoding="utf8") as target:
-        target.writelines(f"{explained}\n" for _, explained in pairs)
-    with open(folder / "both", "w", encoding="utf8") as both:
-        both.writelines(f"{given} ||| {explained}\n" for given, explained in pairs)
-
-
-def agreement(one: Path, two: Path) -> float:
-    """F1 of two files of links."""
-    rate = aer(read_links(one), read_links(two))
-    total = rate.precision + rate.recall
-    return 2 * rate.precision * rate.recall / total if total else 0.0
-
-
-def middle(values: list[float]) -> float:
-    """The median."""
-    return float(np.median(values))
-
-
-def race(aligners: dict[str, Callable[[], Run]], repeats: int) -> dict[str, Run]:
-    """Medians of interleaved runs."""
-    runs: dict[str, list[Run]] = {name: [] for name in aligners}
-    for _ in range(repeats):
-        for name, aligner in aligners.items():
-            runs[name].append(aligner())
-    return {
-        name: Run(
-            cpu=middle([run.cpu for run in of_name]),
-            wall=middle([run.wall for run in of_name]),
-            peak_mib=middle([run.peak_mib for run in of_name]),
-        )
-        for name, of_name in runs.items()
-    }
-
-
-def aligners_of(options: argparse.Namespace, folder: Path) -> dict[str, Callable[[], Run]]:
-    """What runs, by name."""
-    found: dict[str, Callable[[], Run]] = {"weam_ray": lambda: ours(folder)}
-    if options.fast_align:
-        found["fast_align"] = lambda: fast_align(options.fast_align, folder)
-        if options.eflomal:
-            atools = options.fast_align.parent / "atools"
-            found["eflomal"] = lambda: eflomal(options.eflomal, atools, folder)
-    return found
-
-
-def speed_rows(options: argparse.Namespace, work: Path) -> list[str]:
-    """A table row for each size and aligner."""
-    pairs = read_pairs(options.source, options.target)
-    rows = []
-    for size in options.pairs or [len(pairs)]:
-        folder = work / str(size)
-        lay_out(resized(pairs, size), folder)
-        medians = race(aligners_of(options, folder), options.repeats)
-        mine = medians["weam_ray"]
-        within = json.loads((folder / "ours.json").read_text())["cpu"]
-        rows.append(_row(size, "weam_ray, in process", f"{within:.2f}", "", "", "", ""))
+        runners = {**bench.aligners(folder), "weam_ray": ours}
+        fewer = {"eflomal": bench.options.eflomal_repeats}
+        medians = peers.race(runners, bench.options.repeats, fewer)
+        inside = sorted(within)[len(within) // 2]
+        whole = medians["weam_ray"].cpu
+        yield f"| {size:,} | weam_ray, in process | {inside:.2f} | | | |"
         for name, run in medians.items():
-            short = {"fast_align": "fa", "eflomal": "ef"}.get(name)
-            ratio = f"{run.cpu / within:.1f} / {run.cpu / mine.cpu:.1f}" if short else ""
-            f1 = ""
-            if short == "fa":
-                sides = ("", ".forward", ".reverse")
-                f1 = " / ".join(
-                    f"{agreement(folder / f'ours{side}', folder / f'fa{side}'):.5f}"
-                    for side in sides
-                    if (folder / f"ours{side}").exists()
-                )
-            rows.append(
-                _row(
-                    size,
-                    name,
-                    f"{run.cpu:.2f}",
-                    f"{run.wall:.2f}",
-                    f"{run.peak_mib:.0f}",
-                    ratio,
-                    f1,
-                )
-            )
-    return rows
+            ratios = f"{run.cpu / inside:.1f} | {run.cpu / whole:.1f}"
+            yield f"| {size:,} | {name} | {run.cpu:.2f} | {run.wall:.2f} | {ratios} |"
 
 
-def _row(size: int, *cells: str) -> str:
-    return f"| {size:,} | " + " | ".join(cells) + " |"
+def profile(bench: Bench) -> Rows:
+    """CPU seconds by stages."""
+    from alignment_profile import profile_rows
+
+    folder = bench.text(bench.options.profile_size, both=False)
+    together = bench.options.profile_join
+    if together > 1:
+        pairs = read_pairs([folder / "source"], [folder / "target"])
+        groups = (pairs[at : at + together] for at in range(0, len(pairs), together))
+        folder = bench.work / "joined"
+        rows = [tuple(map(" ".join, zip(*group, strict=True))) for group in groups]
+        lay_out(((given, explained) for given, explained in rows), folder, both=False)
+    sides = [(folder / side).read_bytes().split(b"\n")[:-1] for side in ("source", "target")]
+    cells = sum(len(a.split()) * len(b.split()) for a, b in zip(*sides, strict=True))
+    yield from profile_rows(folder, cells)
+    yield ""
+    yield f"{len(sides[0]):,} pairs, {cells:,} cells."
 
 
-def quality_rows(options: argparse.Namespace, work: Path) -> list[str]:
-    """A table row for each gold set."""
-    extra = read_pairs(options.source, options.target)[: options.extra]
-    rows = []
-    for text in options.gold:
-        name, source, target, links = text.split(":")
-        gold_pairs = list(
-            zip(
-                *(Path(p).read_text(encoding="utf8").splitlines() for p in (source, target)),
-                strict=True,
-            )
-        )
-        lengths = [(len(a.split()), len(b.split())) for a, b in gold_pairs]
+def memory(bench: Bench) -> Rows:
+    """Peak memory, and the first use."""
+    yield "| pairs | aligner | peak MiB | kB a pair |"
+    yield "|---|---|---|---|"
+    for size in bench.options.memory_sizes:
+        for name, run in bench.aligners(bench.text(size)).items():
+            peak = run().peak_mib
+            yield f"| {size:,} | {name} | {peak:.0f} | {peak * 1048.576 / size:.2f} |"
+    yield ""
+    cpu, wall = _first_use(bench)
+    yield f"First use, which compiles kernels: {cpu:.1f} s CPU, {wall:.1f} s wall; later cached."
+
+
+def _first_use(bench: Bench) -> tuple[float, float]:
+    cache = bench.work / "cache"
+    code = "from weam_ray.alignment import align_words"
+    runs = []
+    for _ in range(2):
+        command = ["env", f"NUMBA_CACHE_DIR={cache}", sys.executable, "-c", code]
+        runs.append(peers.measured([command], bench.work))
+    return runs[0].cpu - runs[1].cpu, runs[0].wall - runs[1].wall
+
+
+def error_rates(bench: Bench) -> Rows:
+    """AER on gold sets."""
+    names = list(bench.aligners(bench.work))
+    yield "| gold | pairs | extra pairs | " + " | ".join(names) + " | ours - fast_align |"
+    yield "|---" * (len(names) + 4) + "|"
+    for place, (name, source, target, links, *extra) in enumerate(bench.options.gold):
+        texts = [Path(path).read_text("utf8").split("\n")[:-1] for path in (source, target)]
+        pairs = list(zip(*texts, strict=True))
+        lengths = [(len(a.split()), len(b.split())) for a, b in pairs]
         gold = read_gold(Path(links), lengths=lengths)
-        folder = work / name
-        lay_out([*gold_pairs, *extra], folder)
-        cells = []
-        for aligner, run in aligners_of(options, folder).items():
+        more = [pair for corpus in extra for pair in bench.corpora[corpus]]
+        folder = bench.work / f"gold-{place}"
+        lay_out([*pairs, *more], folder)
+        rates = []
+        for aligner, run in bench.aligners(folder).items():
             run()
-            file = folder / {"weam_ray": "ours", "fast_align": "fa", "eflomal": "ef"}[aligner]
-            found = read_links(file).select(range(len(gold)))
-            cells.append(f"{aligner} {aer(found, gold).aer:.4f}")
-        rows.append(f"| {name} | {len(gold)} | {len(extra):,} | " + " | ".join(cells) + " |")
-    return rows
+            found = read_links(folder / peers.SHORT[aligner]).select(range(len(gold)))
+            rates.append(aer(found, gold).aer)
+        cells = " | ".join(f"{rate:.4f}" for rate in rates)
+        apart = f"{rates[0] - rates[1]:+.4f}" if len(rates) > 1 else ""
+        yield f"| {name} | {len(gold):,} | {len(more):,} | {cells} | {apart} |"
+
+
+def parity(bench: Bench) -> Rows:
+    """Agreement with fast_align, and ties where they differ."""
+    from alignment_ties import differences
+
+    if bench.options.fast_align is None:
+        raise SystemExit("parity needs --fast-align")
+    yield (
+        "| corpus | pairs | F1 joined | direction | F1 | words | linked differently |"
+        " tied in our model | tied in its model | in neither |"
+    )
+    yield "|---" * 10 + "|"
+    for name, pairs in bench.corpora.items():
+        folder = bench.work / f"parity-{name}"
+        lay_out(pairs, folder)
+        for run in peers.aligners(bench.options.fast_align, None, folder, "--directions").values():
+            run()
+        joined = peers.agreement(folder / "ours", folder / "fa")
+        for direction, seen in differences(bench.options.fast_align, folder).items():
+            f1 = peers.agreement(folder / f"ours.{direction}", folder / f"fa.{direction}")
+            yield (
+                f"| {name} | {len(pairs):,} | {joined:.5f} | {direction} | {f1:.5f} |"
+                f" {seen.words:,} | {seen.different:,} | {seen.tied_in_ours:,} |"
+                f" {seen.tied_in_theirs:,} | {seen.unexplained:,} |"
+            )
+
+
+def workers(bench: Bench) -> Rows:
+    """What travels, and what workers gain."""
+    from alignment_workers import model_rows, speed_rows, traffic_rows
+
+    folders = {size: bench.text(size, both=False) for size in bench.options.traffic_sizes}
+    yield from traffic_rows(folders)
+    yield ""
+    yield from speed_rows(folders[max(folders)], bench.options.repeats)
+    yield ""
+    yield from model_rows(folders[max(folders)])
+
+
+def out_of_core(bench: Bench) -> Rows:
+    """A corpus with a memory limit."""
+    size, limit = bench.options.out_of_core, bench.options.memory_limit
+    folder = bench.text(size, both=False)
+    counts = [_counts(folder / side) for side in ("source", "target")]
+    before = shutil.disk_usage(folder).free
+    run = peers.ours(folder, "--threads", "2", "--memory-limit", str(parse_size(limit)))
+    written = (before - shutil.disk_usage(folder).free) >> 20
+    yield "| pairs | words, source and target | limit | peak MiB | CPU s | wall s | links MiB |"
+    yield "|---|---|---|---|---|---|---|"
+    yield (
+        f"| {size:,} | {counts[0]:,}, {counts[1]:,} | {limit} | {run.peak_mib:,.0f} |"
+        f" {run.cpu:,.0f} | {run.wall:,.0f} | {written:,} |"
+    )
+
+
+def _counts(path: Path) -> int:
+    with open(path, "rb") as stream:
+        return sum(len(line.split()) for line in stream)
+
+
+SECTIONS: dict[str, Callable[[Bench], Rows]] = {
+    "speed": speed,
+    "profile": profile,
+    "memory": memory,
+    "aer": error_rates,
+    "parity": parity,
+    "workers": workers,
+    "out-of-core": out_of_core,
+}
 
 
 def header() -> str:
@@ -287,70 +235,112 @@ def header() -> str:
         if line.startswith("model name"):
             processor = line.split(":", 1)[1].strip()
             break
-    versions = package_versions()
-    shown = ", ".join(f"{name} {versions[name]}" for name in ("python", "numpy", "numba"))
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    versions = {**package_versions(), "ray": importlib.metadata.version("ray")}
+    shown = ", ".join(f"{name} {versions[name]}" for name in ("python", "numpy", "numba", "ray"))
+    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return (
         f"Measured {time.strftime('%Y-%m-%d')} on {processor}, {os.cpu_count()} CPUs, "
-        f"{memory:.0f} GiB, {platform.platform(terse=True)}; {shown}."
+        f"{size:.0f} GiB, {platform.platform(terse=True)}; {shown}; commit {_commit()}."
     )
+
+
+def _commit() -> str:
+    here = Path(__file__).parent
+    return subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def command(section: str, options: argparse.Namespace) -> str:
+    """The command that makes a section's table, without the places of files on this machine."""
+    words = ["python benchmarks/alignment.py", "--sections", section]
+    words += ["--fast-align FAST_ALIGN"] if options.fast_align else []
+    words += ["--eflomal EFLOMAL_ALIGN"] if options.eflomal else []
+    for flag, rows in (("corpus", options.corpus), ("gold", options.gold)):
+        if flag == "corpus" or section == "aer":
+            for name, *rest in rows:
+                named = [Path(part).name for part in rest]
+                words.append(
+                    f"--{flag} {':'.join([name, *named[:3], ','.join(named[3:])])}".rstrip(":")
+                )
+    for flag, of_section in (
+        ("sizes", "speed"), ("repeats", "speed"), ("eflomal-repeats", "speed"),
+        ("profile-size", "profile"), ("profile-join", "profile"), ("memory-sizes", "memory"),
+        ("traffic-sizes", "workers"), ("out-of-core", "out-of-core"),
+        ("memory-limit", "out-of-core"),
+    ):  # fmt: skip
+        if of_section == section:
+            value = getattr(options, flag.replace("-", "_"))
+            shown = ",".join(map(str, value)) if isinstance(value, list) else value
+            words.append(f"--{flag} {shown}")
+    return " ".join(words)
+
+
+def write(path: Path, section: str, text: str) -> None:
+    """Put a section's table between its markers; where there are none they are added."""
+    begin, end = f"<!-- {section} -->", f"<!-- end of {section} -->"
+    old = path.read_text(encoding="utf8")
+    if begin not in old:
+        old += f"\n{begin}\n{end}\n"
+    before, rest = old.split(begin, 1)
+    path.write_text(f"{before}{begin}\n{text}{end}{rest.split(end, 1)[1]}", encoding="utf8")
+
+
+def _sizes(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _parts(text: str) -> list[str]:
+    name, *rest = text.split(":")
+    return [name, *rest[:3], *(part for names in rest[3:] for part in names.split(",") if part)]
 
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--source", type=Path)
-    parser.add_argument("--target", type=Path)
-    parser.add_argument("--fast-align", type=lambda p: Path(p).absolute())
-    parser.add_argument("--eflomal", type=lambda p: Path(p).absolute())
     parser.add_argument(
-        "--pairs", type=lambda text: [int(part) for part in text.split(",")], default=[]
+        "--corpus", action="append", type=_parts, default=[], metavar="NAME:SRC:TGT"
     )
+    parser.add_argument(
+        "--gold", action="append", type=_parts, default=[], metavar="NAME:SRC:TGT:TALP:CORPORA"
+    )
+    parser.add_argument("--fast-align", type=lambda text: Path(text).absolute())
+    parser.add_argument("--eflomal", type=lambda text: Path(text).absolute())
+    parser.add_argument("--sections", type=lambda text: text.split(","), default=list(SECTIONS))
+    parser.add_argument("--sizes", type=_sizes, default=[100_000, 300_000])
+    parser.add_argument("--profile-size", type=int, default=30_000)
+    parser.add_argument("--profile-join", type=int, default=1, help="so many lines made one")
+    parser.add_argument("--memory-sizes", type=_sizes, default=[300_000, 1_000_000])
+    parser.add_argument("--traffic-sizes", type=_sizes, default=[30_000, 100_000, 1_000_000])
+    parser.add_argument("--out-of-core", type=int, default=10_000_000)
+    parser.add_argument("--memory-limit", default="8GiB")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--gold", action="append", default=[], metavar="NAME:SRC:TGT:TALP")
-    parser.add_argument("--extra", type=int, default=29_000, help="pairs added to gold text")
-    parser.add_argument("--no-speed", action="store_true")
-    parser.add_argument("--write", type=Path, help="a markdown file to replace the tables in")
+    parser.add_argument(
+        "--eflomal-repeats", type=int, default=5, help="fewer, for it takes longest"
+    )
+    parser.add_argument("--work", type=Path, help="a folder for text and links; it is kept")
+    parser.add_argument("--write", type=Path, help="a markdown file to put the tables in")
     return parser.parse_args(arguments)
 
 
-BEGIN, END = "<!-- benchmark -->", "<!-- end of benchmark -->"
-
-
 def main() -> None:
+    """Run the sections that are asked for."""
     options = parsed()
-    if options.inside:
-        inside(options.inside)
-        return
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    lines = [header(), "", f"`python benchmarks/{command}`", ""]
     with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
-        if not options.no_speed:
-            lines += [
-                "| pairs | aligner | CPU s | wall s | peak MiB | CPU ratio (in process / whole) |"
-                " F1 with weam_ray (joined / forward / reverse) |",
-                "|---|---|---|---|---|---|---|",
-                *speed_rows(options, work),
-                "",
-            ]
-        if options.gold:
-            lines += [
-                "| gold | pairs | extra text | AER | | |",
-                "|---|---|---|---|---|---|",
-                *quality_rows(options, work),
-                "",
-            ]
-    text = "\n".join(lines)
-    print(text)
-    if options.write:
-        old = options.write.read_text(encoding="utf8")
-        before, rest = old.split(BEGIN, 1)
-        options.write.write_text(
-            f"{before}{BEGIN}\n{text}{END}{rest.split(END, 1)[1]}", encoding="utf8"
-        )
+        work = options.work or Path(name)
+        work.mkdir(parents=True, exist_ok=True)
+        bench = Bench(options, work.absolute())
+        for corpus, source, target in options.corpus:
+            bench.corpora[corpus] = read_pairs([Path(source)], [Path(target)])
+        for section in options.sections:
+            lines = [header(), "", f"`{command(section, options)}`", ""]
+            lines += [*SECTIONS[section](bench), ""]
+            text = "\n".join(lines)
+            print(text, flush=True)
+            if options.write:
+                write(options.write, section, text)
 
 
 if __name__ == "__main__":

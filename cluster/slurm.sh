@@ -53,8 +53,16 @@ cleanup() {
   wait 2>/dev/null || true
   rm -rf "$secrets"
 }
+# Cells in training save their state and go on from it in the next job.
+save() {
+  for machine in "${machines[@]}"; do
+    srun --nodes=1 --ntasks=1 --nodelist="$machine" --overlap \
+      python -m weam_ray.on_ray.spot --now &
+  done
+  sleep 25
+}
 trap cleanup EXIT
-trap 'exit 143' TERM INT
+trap 'save; exit 143' TERM INT
 
 ray_on() { # machine, then options of ray start
   local machine="$1"
@@ -89,4 +97,7 @@ while (there := sum(node["Alive"] for node in ray.nodes())) < wanted:
     time.sleep(1)
 END
 
-weam-ray sweep "$study" --set "storage=$storage" "$@"
+# In the background: a shell that waits for a command hears no signal.
+weam-ray sweep "$study" --set "storage=$storage" "$@" &
+started+=("$!")
+wait "$!"

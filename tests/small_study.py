@@ -24,18 +24,19 @@ SMALL = {
     "base.steps": "4",
     "pretraining.steps": "4",
     "transfer.steps": "4",
+    "diagnostics.probe_items": "90",
     "grid": "{domain: home, pair: en-qaa, size: 60, method: [none, weam], seed: 0}",
     "extra": "[]",
 }
 
 
-def overrides(storage: Path, **changes: str) -> list[str]:
+def overrides(storage: Path | str, **changes: str) -> list[str]:
     """``--set`` values of the small study; in names of changes ``__`` stands for a dot."""
     named = {name.replace("__", "."): value for name, value in changes.items()}
     values: Mapping[str, str] = {**SMALL, "storage": str(storage), **named}
     return [f"{name}={value}" for name, value in values.items()]
 
 
-def small_study(storage: Path, **changes: str) -> StudyConfig:
+def small_study(storage: Path | str, **changes: str) -> StudyConfig:
     """The small study with changes."""
     return read_study(DEMO, overrides(storage, **changes))

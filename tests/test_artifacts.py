@@ -19,10 +19,11 @@ from typing import Annotated
 
 import pytest
 
-from weam_ray.artifacts import RECORD, Resources, Step, Store, Work, ensure, package_versions
+from weam_ray.artifacts import Resources, Step, Store, Work, ensure, package_versions
 from weam_ray.errors import DataError, ResourceError
 from weam_ray.identity import Placement, StageConfig
 from weam_ray.progress import Progress
+from weam_ray.record import RECORD
 
 
 class Words(StageConfig):
@@ -291,6 +292,53 @@ def test_a_store_that_is_a_file_finds_nothing(tmp_path: Path) -> None:
     assert Store(tmp_path / "store").find(step()) is None
 
 
+@pytest.mark.parametrize("below", [(), ("store",), ("deep", "store")])
+def test_storage_that_is_a_file_is_named_before_and_when_it_is_written(
+    tmp_path: Path, below: tuple[str, ...]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    store = Store(file.joinpath(*below))
+    writes: list[Callable[[], object]] = [
+        store.check,
+        lambda: store.make(step(), write_words, {}),
+    ]
+    for write in writes:
+        with pytest.raises(ResourceError, match=rf"{file} is a file\. .*--set storage="):
+            write()
+    assert file.read_text() == "mine"
+
+
+def test_a_check_leaves_no_file_behind(store: Store) -> None:
+    store.check()
+    assert [path for path in store.root.rglob("*") if path.is_file()] == []
+
+
+# --- what a successor goes on from
+
+
+def test_what_a_killed_maker_kept_is_there_for_the_next_and_gone_with_the_step(
+    store: Store,
+) -> None:
+    def dies(work: Work) -> None:
+        assert work.scratch.folder is not None
+        work.scratch.folder.mkdir(parents=True)
+        (work.scratch.folder / "state").write_text("half way")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.make(step(), dies, {})
+    assert store.find(step()) is None
+
+    def goes_on(work: Work) -> None:
+        assert work.scratch.folder is not None
+        assert (work.scratch.folder / "state").read_text() == "half way"
+        write_words(work)
+
+    store.make(step(), goes_on, {})
+    assert list((store.root / "tmp").iterdir()) == []
+
+
 # --- moved stores
 
 
@@ -380,6 +428,17 @@ def test_a_process_killed_in_the_middle_blocks_nobody_and_its_draft_is_cleared(
     made = store.make(step(), write_words, {})
     assert (made.path / "words.txt").read_text() == "a b"
     assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_only_drafts_of_the_dead_are_cleared(store: Store, tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    with worker(store, diary, 600) as victim:
+        wait_for(diary.exists)
+        store.clear_drafts(patience=0.2)
+        assert len(list((store.root / "tmp").iterdir())) == 1, "a draft was taken from the living"
+        threading.Timer(0.3, victim.kill).start()
+        store.clear_drafts(patience=30)
+        assert list((store.root / "tmp").iterdir()) == []
 
 
 def test_a_waiting_process_takes_over_from_one_that_is_killed(store: Store, tmp_path: Path) -> None:

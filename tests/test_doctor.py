@@ -38,7 +38,12 @@ def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         monkeypatch.setattr(doctor, name, lambda: quick)
 
 
-def test_a_sound_machine_is_ok_in_every_line_and_nothing_stays_behind(tmp_path: Path) -> None:
+def test_a_sound_machine_is_ok_in_every_line_and_nothing_stays_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What other programs leave free, other tests among them, is not this test's to judge.
+    monkeypatch.setattr(doctor, "_LEAST_MEMORY", 1)
+    monkeypatch.setattr(doctor, "_LEAST_SHARED_MEMORY", 1)
     found = check(tmp_path / "new" / "storage")
     assert [str(one) for one in found if not one.ok] == []
     assert exit_status(found) == 0

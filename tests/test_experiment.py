@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,6 +11,7 @@ import pytest
 from small_study import small_study
 
 from weam_ray.artifacts import Resources, Store
+from weam_ray.errors import DataError
 from weam_ray.experiment import Experiment, ExperimentConfig, run_experiment
 from weam_ray.study.data import find_data
 from weam_ray.study.grid import Cell, expand
@@ -44,6 +47,45 @@ def test_the_whole_chain_of_a_cell_runs_in_one_process(storage: Path) -> None:
     row = scores.query("selection == 'last' and split == 'test' and language == 'qaa'").iloc[0]
     assert (last["gold"] == last["predicted"]).mean() == pytest.approx(row["value"], abs=1e-12)
     assert len(last) == row["n"]
+
+
+def test_the_whole_chain_needs_neither_ray_nor_mlflow_nor_the_command_line(
+    storage: Path, tmp_path: Path
+) -> None:
+    """A machine with a GPU may have none of them."""
+    cell = tmp_path / "cell.json"
+    cell.write_text(cells(storage)["home.en-qaa.60.weam.s0"].config.model_dump_json())
+    code = """
+import sys
+ABSENT = ("ray", "mlflow", "optuna", "datasets", "typer", "rich")
+for name in ABSENT:
+    sys.modules[name] = None  # an import of it fails as if it were not installed
+from weam_ray import ExperimentConfig, Store, run_experiment
+cell = ExperimentConfig.model_validate_json(open(sys.argv[1]).read())
+done = run_experiment(cell, Store(sys.argv[2]))
+print(done.address)
+"""
+    command = [sys.executable, "-c", code, str(cell), str(tmp_path / "store")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == weam(storage).transfer.address
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("/nowhere/at/all", "no such folder: /nowhere/at/all"),
+        ("./nowhere", "no such folder: ./nowhere"),
+        ("{empty}", "it has no config.json"),
+    ],
+)
+def test_a_base_model_that_is_not_there_is_refused_before_anything_runs(
+    storage: Path, tmp_path: Path, model: str, words: str
+) -> None:
+    base = f"{{model: {model.format(empty=tmp_path)}}}"
+    with pytest.raises(DataError, match="base.model") as raised:
+        weam(storage, base=base, vocabulary="null")
+    assert words in str(raised.value) and "Hugging Face Hub" in str(raised.value)
 
 
 def test_a_setting_changes_its_stage_and_what_follows_and_nothing_before(storage: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from weam_ray.errors import DataError
-from weam_ray.identity import Placement, StageConfig, content_hash, digest
+from weam_ray.identity import Placement, StageConfig, WhenSet, content_hash, digest
 
 
 class Inner(StageConfig):
@@ -41,6 +41,14 @@ def test_paths_and_resources_do_not_at_any_depth() -> None:
     moved = Outer(folder=Path("/elsewhere"), inner=Inner(workers=8), named={"a": Inner(workers=3)})
     assert moved.identity() == base
     assert "folder" not in base and "workers" not in base["inner"]
+
+
+def test_a_later_setting_counts_only_where_it_is_set() -> None:
+    class Grown(Outer):
+        later: Annotated[Inner | None, WhenSet()] = None
+
+    assert Grown().identity() == Outer().identity()
+    assert Grown(later=Inner()).identity() == {**Outer().identity(), "later": Inner().identity()}
 
 
 def test_a_number_written_as_an_integer_is_the_same_setting() -> None:

@@ -12,7 +12,9 @@ import pytest
 import weam_ray
 
 PACKAGE = Path(weam_ray.__file__).parent
-GROUND = {"errors", "progress", "identity", "artifacts"}
+GROUND = {
+    "errors", "progress", "identity", "record", "artifacts", "bucket", "bucket_store", "notice",
+}  # fmt: skip
 STAGES = ["corpus", "alignment", "pretraining", "transfer", "experiment", "study"]
 EDGE = {"sweep", "__main__", "on_ray", "doctor"}
 
@@ -60,11 +62,11 @@ def test_a_stage_imports_only_stages_above_it(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_only_the_edge_imports_ray_and_mlflow(path: Path) -> None:
+def test_only_the_edge_imports_ray_mlflow_and_optuna(path: Path) -> None:
     if layer_of(path) == "on_ray":
         return
     roots = {name.split(".")[0] for name in imports_of(path)}
-    assert not roots & {"ray", "mlflow"}
+    assert not roots & {"ray", "mlflow", "optuna"}
 
 
 def test_every_folder_of_the_package_has_a_place_in_the_order() -> None:
@@ -82,3 +84,15 @@ def test_a_cell_is_planned_without_loading_torch_ray_or_mlflow() -> None:
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_workers_are_sent_the_store_and_make_none_of_a_path() -> None:
+    """A path names a bucket's cache on the machine that sent it, and no bucket."""
+    for path in (PACKAGE / "on_ray").glob("*.py"):
+        calls = [
+            node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+        ]
+        made = [
+            call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Store"
+        ]
+        assert not made, f"{path}:{made[0].lineno} makes a Store"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 
+import pytest
+
 from weam_ray.progress import Progress
-from weam_ray.terminal import Board, duration, so_far
+from weam_ray.terminal import Board, Line, duration, so_far
 
 
 def board() -> tuple[Board, io.StringIO]:
@@ -53,3 +55,67 @@ def test_accuracies_are_shown_before_a_loss() -> None:
 
 def test_durations_read_as_people_say_them() -> None:
     assert [duration(s) for s in (5.4, 95, 3725)] == ["5 s", "1 min 35 s", "1 h 2 min"]
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def at(place: float) -> Progress:
+    return Progress(stage="align", done=int(place), total=10, share=place % 1)
+
+
+def test_a_pipe_gets_a_line_of_a_long_stage_every_ten_seconds_and_the_last_one() -> None:
+    out, clock = io.StringIO(), Clock()
+    line = Line("iterations", file=out, clock=clock)
+    with line.live():
+        line.say("reading a.en")
+        for second in range(31):
+            clock.now = float(second)
+            line.report(at(second / 8))
+        clock.now += 1
+        line.report(at(10))
+    assert out.getvalue().splitlines() == [
+        "reading a.en",
+        "align: 1 of 10 iterations, 25% of the next (10 s)",
+        "align: 2 of 10 iterations, 50% of the next (20 s)",
+        "align: 3 of 10 iterations, 75% of the next (30 s)",
+        "align: 10 of 10 iterations (31 s)",
+    ]
+
+
+def test_a_quick_stage_says_only_that_it_is_done() -> None:
+    out = io.StringIO()
+    line = Line("iterations", file=out, clock=Clock())
+    for place in range(1, 11):
+        line.report(at(place))
+    assert out.getvalue() == "align: 10 of 10 iterations (0 s)\n"
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_one_line_that_changes_and_keeps_what_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    out, clock = Screen(), Clock()
+    line = Line("iterations", file=out, clock=clock)
+    with line.live() as _:
+        for second in range(100):
+            clock.now = float(second)
+            line.report(at(second / 10))
+        assert "\n" not in out.getvalue()
+        line.say("said")
+        shown = out.getvalue()
+    assert "said\n" in shown
+    assert "align: 9 of 10 iterations, 90% of the next (1 min 39 s)" in shown
+    assert shown.count("of 10 iterations") < 20

@@ -12,9 +12,13 @@ The map, in the order in which text becomes an answer:
 links and labels are known; ``on_ray`` places the work and tracks it; ``sweep`` is the main job.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from weam_ray.artifacts import Store
 from weam_ray.errors import AlignerError, ConfigError, DataError, ResourceError, WeamError
-from weam_ray.experiment import ExperimentConfig, run_experiment
+
+if TYPE_CHECKING:
+    from weam_ray.experiment import ExperimentConfig, run_experiment
 
 __all__ = [
     "AlignerError",
@@ -26,3 +30,12 @@ __all__ = [
     "WeamError",
     "run_experiment",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The chain takes half a second to load, which commands that don't run it need not wait for.
+    if name in ("ExperimentConfig", "run_experiment"):
+        from weam_ray import experiment
+
+        return getattr(experiment, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

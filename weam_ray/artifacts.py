@@ -6,6 +6,8 @@ before anything runs; the ledger of what is done is the store itself.
 
 An artifact is a folder. It is written under ``tmp/``, its ``record.json`` last, and renamed whole
 to ``<stage>/<hash>``: a folder that stands at an address is complete, whatever was killed when.
+:mod:`weam_ray.bucket_store` keeps the same artifacts in an object store, :mod:`weam_ray.record`
+says what is in a record.
 """
 
 from __future__ import annotations
@@ -13,23 +15,26 @@ from __future__ import annotations
 import errno
 import fcntl
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from weam_ray.errors import DataError, ResourceError
+from weam_ray.bucket import Bucket
+from weam_ray.errors import ResourceError
 from weam_ray.identity import StageConfig, digest
 from weam_ray.progress import Report, silent
+from weam_ray.record import RECORD, damaged, read_record, sizes, write_record, wrong_file
 
-RECORD = "record.json"
+_BLOCK = 4096
+"""Bytes of a file system's block: a file of fewer may fit where nothing else does."""
 _RECORDED_PACKAGES = (
     "weam_ray",
     "numpy",
@@ -90,6 +95,15 @@ class Artifact:
         facts: Mapping[str, Any] = self.record["facts"]
         return facts
 
+    def file(self, name: str) -> Path:
+        """One of its files, where the others are not needed."""
+        return self.path / name
+
+    def lighter(self, keys: Iterable[str]) -> Artifact:
+        """The same with these keys of its record alone, and with what finding its files takes."""
+        record = {key: self.record[key] for key in keys}
+        return Artifact(address=self.address, path=self.path, record=record)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
@@ -100,6 +114,25 @@ class Resources:
     """A torch device: ``cpu``, ``cuda``, ``cuda:1``."""
 
 
+class Scratch:
+    """Where a step keeps what a killed maker's successor goes on from: checkpoints.
+
+    Args:
+        folder: None where nothing is kept.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def saved(self, path: Path, step: int) -> None:
+        """A file of the folder was written: the signature of a checkpoint's callback."""
+
+    def clear(self) -> None:
+        """The step is done."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
 @dataclass(kw_only=True)
 class Work:
     """What the function that makes a step is given."""
@@ -108,6 +141,7 @@ class Work:
     upstream: Mapping[str, Artifact]
     out: Path
     """An empty folder for the output."""
+    scratch: Scratch = field(default_factory=lambda: Scratch(None))
     report: Report = silent
     resources: Resources = field(default_factory=Resources)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -133,23 +167,50 @@ class Store:
         address = step if isinstance(step, str) else step.address
         path = self.root / address
         try:
-            text = (path / RECORD).read_bytes()
+            with open(f"{path}/{RECORD}", "rb") as stream:
+                record = read_record(stream.read(), str(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        try:
-            record = json.loads(text)
-            sizes = dict(record["files"])
-            record["facts"], record["seconds"]
-        except (ValueError, TypeError, KeyError):
-            raise _damaged("the record is damaged", path) from None
-        for name, size in sizes.items():
-            try:
-                found = os.stat(path / name).st_size
-            except OSError:
-                raise _damaged(f"{name} is missing", path) from None
-            if found != size:
-                raise _damaged(f"{name} holds {found:,} bytes, not {size:,}", path)
+        if problem := wrong_file(record, path):
+            raise damaged(problem, str(path))
         return Artifact(address=address, path=path, record=record)
+
+    def addresses(self, stage: str) -> list[str]:
+        """Addresses of a stage that something stands at, sorted; it may be damaged."""
+        folder = self.root / stage
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        return [f"{stage}/{name}" for name in names]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Within it, what another process finishes may go unseen, so that looking is quick."""
+        yield
+
+    @property
+    def shared(self) -> Bucket:
+        """The store's place as all machines see it, for messages between them below ``tmp/``."""
+        return Bucket(self.root.as_uri())
+
+    def bring_inputs(self, config: StageConfig) -> None:
+        """Have the files that settings name on this machine, where this store keeps them."""
+
+    def scratch(self, address: str) -> Scratch:
+        """What an earlier maker of a step left to go on from; the step's turn must be held."""
+        return Scratch(self.root / "tmp" / f"kept-{address.replace('/', '-')}")
+
+    def keep(self, files: Sequence[Path], place: str) -> None:
+        """Copy a study's own files (report, tables, logs) beside what they were made from."""
+
+    def check(self) -> None:
+        """Find out that the store can be written, which may otherwise fail hours later.
+
+        Raises:
+            ResourceError: it can't.
+        """
+        with storage_errors(self.root):
+            (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root / "tmp") as probe:
+                probe.write(bytes(_BLOCK))
 
     def make(
         self,
@@ -167,7 +228,7 @@ class Store:
         Raises:
             ResourceError: the store can't be written, or its disk is full.
         """
-        with _storage_errors(self.root), self._turn(step.address):
+        with storage_errors(self.root), self._turn(step.address):
             if done := self.find(step):
                 return done
             draft = self._empty_draft(step)
@@ -175,23 +236,29 @@ class Store:
                 step=step,
                 upstream=upstream,
                 out=draft,
+                scratch=self.scratch(step.address),
                 report=report,
                 resources=resources or Resources(),
             )
             started = time.monotonic()
             try:
+                self.bring_inputs(step.config)
                 maker(work)
                 self._write_record(work, time.monotonic() - started)
-                final = self.root / step.address
-                final.parent.mkdir(parents=True, exist_ok=True)
-                # A folder without a record is no artifact: a copy of the store that was cut off.
-                shutil.rmtree(final, ignore_errors=True)
-                os.replace(draft, final)
+                self._publish(draft, step.address)
+                work.scratch.clear()
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
         done = self.find(step)
         assert done is not None
         return done
+
+    def _publish(self, draft: Path, address: str) -> None:
+        final = self.root / address
+        final.parent.mkdir(parents=True, exist_ok=True)
+        # A folder without a record is no artifact: a copy of the store that was cut off.
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(draft, final)
 
     @contextmanager
     def _turn(self, address: str) -> Iterator[None]:
@@ -211,6 +278,23 @@ class Store:
         draft.mkdir(parents=True)
         return draft
 
+    def clear_drafts(self, patience: float) -> None:
+        """Remove what makers left that died or were ended; a draft that is being made stays.
+
+        Args:
+            patience: seconds that makers which are being ended have to be gone.
+        """
+        deadline = time.monotonic() + patience
+        for draft in (self.root / "tmp").glob("*-*.*.*"):
+            lock = self.root / "locks" / f"{draft.name.partition('.')[0]}.lock"
+            if not lock.exists():
+                continue
+            with open(lock, "a", encoding="utf8") as stream:
+                while not _taken(stream) and time.monotonic() < deadline:
+                    time.sleep(0.1)
+                if _taken(stream):
+                    shutil.rmtree(draft, ignore_errors=True)
+
     def _write_record(self, work: Work, seconds: float) -> None:
         step = work.step
         record = {
@@ -221,41 +305,30 @@ class Store:
             "upstream": {name: item.address for name, item in step.upstream.items()},
             "inputs": dict(step.inputs),
             "facts": work.facts,
-            "files": _sizes(work.out),
+            "files": sizes(work.out),
             "seconds": round(seconds, 3),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "packages": package_versions(),
         }
-        try:
-            text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-        except ValueError as error:
-            raise DataError(
-                f"{step.stage} measured something that is no number ({error}): {work.facts}",
-                place=step.address,
-                cure="A loss that is not finite comes of too high a learning rate.",
-            ) from None
-        with open(work.out / RECORD, "w", encoding="utf8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_record(record, work.out)
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-
-
-def _damaged(what: str, path: Path) -> DataError:
-    return DataError(
-        f"{what} (it was whole when it was written)",
-        place=str(path),
-        cure=f"Remove the folder {path} and run the same command again.",
-    )
+def _taken(stream: IO[str]) -> bool:
+    """Take the lock if it is free; whether it is ours now."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
-def _storage_errors(root: Path) -> Iterator[None]:
-    """A disk that is full or can't be written, said as such; everything else passes through."""
+def storage_errors(root: Path) -> Iterator[None]:
+    """A disk that is full or can't be written, said as such; everything else passes through.
+
+    Raises:
+        ResourceError: the disk is full, or the folder is another's, read-only, or no folder.
+    """
     try:
         yield
     except OSError as error:
@@ -265,6 +338,13 @@ def _storage_errors(root: Path) -> Iterator[None]:
                 place=str(root),
                 cure="Free some space and run the same command again: what is finished is kept.",
             ) from error
+        if isinstance(error, (NotADirectoryError, FileExistsError)):
+            if (file := _file_above(root)) is not None:
+                raise ResourceError(
+                    f"storage can't lie here: {file} is a file",
+                    place=str(root),
+                    cure="Set storage to a folder: --set storage=FOLDER",
+                ) from error
         if error.errno in (errno.EACCES, errno.EROFS) and _concerns(error.filename, root):
             raise ResourceError(
                 f"the store can't be written ({error.strerror}: {error.filename})",
@@ -272,6 +352,13 @@ def _storage_errors(root: Path) -> Iterator[None]:
                 cure="Set storage to a folder of yours: --set storage=FOLDER",
             ) from error
         raise
+
+
+def _file_above(root: Path) -> Path | None:
+    """What stands where the store, or a folder around it, should be and is no folder."""
+    return next(
+        (path for path in (root, *root.parents) if path.exists() and not path.is_dir()), None
+    )
 
 
 def _concerns(name: object, root: Path) -> bool:

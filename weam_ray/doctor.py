@@ -23,6 +23,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from weam_ray.bucket import Bucket, home_of, is_url
+from weam_ray.bucket_store import cache_folder
 from weam_ray.errors import WeamError
 from weam_ray.study.estimate import in_bytes
 
@@ -51,11 +53,11 @@ class Finding:
         return line if self.ok else f"{line}. {self.cure}"
 
 
-def check(storage: Path, tracking_uri: str | None = None) -> list[Finding]:
+def check(storage: str | Path, tracking_uri: str | None = None) -> list[Finding]:
     """Look at everything; nothing but probe files, removed at once, is written.
 
     Args:
-        storage: the study's folder of artifacts.
+        storage: the study's: a folder, or a bucket's address.
         tracking_uri: MLflow's; None for SQLite below ``storage``.
     """
     looks: Mapping[str, Callable[[], Finding]] = {
@@ -63,10 +65,10 @@ def check(storage: Path, tracking_uri: str | None = None) -> list[Finding]:
         "packages": _packages,
         "torch": _torch,
         "memory": _memory,
-        "disk": lambda: _disk(storage),
-        "storage": lambda: _storage(storage),
+        "disk": lambda: _disk(cache_folder(str(storage)) if is_url(storage) else Path(storage)),
+        "storage": lambda: _bucket(storage) if is_url(storage) else _storage(Path(storage)),
         "aligner": _aligner,
-        "tracking": lambda: _tracking(storage, tracking_uri),
+        "tracking": lambda: _tracking(home_of(storage), tracking_uri),
         "ports": _loopback,
         "authentication": _authentication,
         "cluster": lambda: _cluster(storage),
@@ -129,6 +131,8 @@ def _wrong_versions(wanted: Sequence[Requirement]) -> Iterator[str]:
 def _torch() -> Finding:
     import torch
 
+    from weam_ray.pretraining.precision import has_bf16
+
     threads = f"torch {torch.__version__}, {torch.get_num_threads()} of {os.cpu_count()} CPUs"
     if torch.cuda.is_available():
         try:
@@ -150,7 +154,8 @@ def _torch() -> Finding:
             detail=f"{threads}; there is a GPU driver, and torch sees no GPU",
             cure="Install the CUDA build of torch, or hide the GPU: CUDA_VISIBLE_DEVICES=",
         )
-    return Finding(name="torch", ok=True, detail=f"{threads}; no GPU")
+    half = "bf16" if has_bf16(torch.device("cpu")) else "no bf16 (studies that ask for it use fp32)"
+    return Finding(name="torch", ok=True, detail=f"{threads}, {half}; no GPU")
 
 
 def _memory() -> Finding:
@@ -202,6 +207,14 @@ def _storage(storage: Path) -> Finding:
         detail=problem or f"{storage.absolute()} is written, read, renamed and locked",
         cure="Name a folder of yours on a file system with locks: --set storage=FOLDER",
     )
+
+
+def _bucket(storage: str | Path) -> Finding:
+    try:
+        Bucket(str(storage)).check()
+    except WeamError as error:
+        return Finding(name="storage", ok=False, detail=error.what, cure=error.cure or "")
+    return Finding(name="storage", ok=True, detail=f"{storage} is written, read and removed from")
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
@@ -328,7 +341,7 @@ def _authentication() -> Finding:
     )
 
 
-def _cluster(storage: Path) -> Finding:
+def _cluster(storage: str | Path) -> Finding:
     address = os.environ.get("RAY_ADDRESS")
     if address is None:
         return Finding(name="cluster", ok=True, detail="this machine (RAY_ADDRESS is not set)")
@@ -337,7 +350,7 @@ def _cluster(storage: Path) -> Finding:
 
     try:
         with ray_runtime() as resources:
-            machines = check_machines(storage.absolute())
+            machines = check_machines(storage)
     except WeamError as error:
         return Finding(name="cluster", ok=False, detail=error.what, cure=error.cure or "")
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
@@ -345,5 +358,5 @@ def _cluster(storage: Path) -> Finding:
         name="cluster",
         ok=True,
         detail=f"{len(machines)} machines with {cpus:g} CPUs and {gpus:g} GPUs share"
-        f" {storage.absolute()}",
+        f" {storage if is_url(storage) else Path(storage).absolute()}",
     )

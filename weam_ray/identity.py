@@ -23,23 +23,41 @@ class Placement:
     """
 
 
+class WhenSet:
+    """Marks an optional field that is part of what work is only where it isn't None.
+
+    So a setting that came later leaves the addresses of earlier work as they are.
+    """
+
+
 class StageConfig(BaseModel):
     """A stage's settings: frozen, unknown keys refused, docstrings under fields are their help."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the stage's output, as JSON values."""
-        return {name: _plain(getattr(self, name)) for name in _identity_fields(type(self))}
+        fields, optional = _identity_fields(type(self))
+        return {
+            name: _plain(value)
+            for name in fields
+            if (value := getattr(self, name)) is not None or name not in optional
+        }
 
 
 @cache
-def _identity_fields(config: type[StageConfig]) -> tuple[str, ...]:
-    return tuple(
-        name
-        for name, field in config.model_fields.items()
-        if not any(isinstance(mark, Placement) for mark in field.metadata)
+def _identity_fields(config: type[StageConfig]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The names of the fields that count, and which of them count only where they are set."""
+    return (
+        tuple(name for name in config.model_fields if not _marked(config, name, Placement)),
+        frozenset(name for name in config.model_fields if _marked(config, name, WhenSet)),
     )
+
+
+def _marked(config: type[StageConfig], name: str, kind: type) -> bool:
+    return any(isinstance(mark, kind) for mark in config.model_fields[name].metadata)
 
 
 def _plain(value: Any) -> Any:

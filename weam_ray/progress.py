@@ -11,11 +11,14 @@ class Progress:
     """One report of a running stage.
 
     ``metrics`` are values of this moment (``loss``, ``accuracy/qaa``), by the names MLflow shows.
+    A stage may report as often as is cheap for it; who listens leaves out what is too often.
     """
 
     stage: str
     done: int
     total: int
+    share: float = 0.0
+    """Of the unit that follows the ``done`` ones; at least 0 and less than 1."""
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -1,14 +1,18 @@
-"""What a person sees while a sweep runs: one live table, or a line an event without a terminal."""
+"""What a person sees of running work: on a terminal what is live, without one plain lines.
+
+Of a sweep, a table of its cells (:class:`Board`); of one long stage, a line (:class:`Line`).
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -25,7 +29,34 @@ class _Row:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-class Board:
+class _Shown(ABC):
+    """What stands below the lines that are said, as long as ``with shown.live():`` lasts."""
+
+    def __init__(self, file: IO[str] | None) -> None:
+        self.console = Console(file=file, highlight=False)
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Show it for the length of the block; a pipe or file gets lines alone."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(
+            self, console=self.console, refresh_per_second=4, transient=True, redirect_stdout=False
+        ):
+            yield
+
+    def say(self, line: str) -> None:
+        """Print a line above it, for good."""
+        # A file or pipe gets whole lines, however long: they are searched, not looked at.
+        self.console.print(Text(line), soft_wrap=True)
+
+    @abstractmethod
+    def __rich__(self) -> RenderableType:
+        """What it looks like now."""
+
+
+class Board(_Shown):
     """The live table of running jobs. ``with board.live():`` shows it.
 
     Args:
@@ -33,37 +64,18 @@ class Board:
     """
 
     def __init__(self, *, total: int = 0, file: IO[str] | None = None) -> None:
-        self.console = Console(file=file, highlight=False)
+        super().__init__(file)
         self.total = total
         self.done = 0
         self.failed = 0
         self._rows: dict[str, _Row] = {}
         self._latest: dict[str, str] = {}
         self._cells_started: float | None = None
-        self._live: Live | None = None
 
-    @contextmanager
-    def live(self) -> Iterator[None]:
-        """Show the table for the length of the block; a pipe or file gets lines alone."""
-        if not self.console.is_terminal:
-            yield
-            return
-        with Live(
-            self, console=self.console, refresh_per_second=4, transient=True, redirect_stdout=False
-        ) as live:
-            self._live = live
-            try:
-                yield
-            finally:
-                self._live = None
-
-    def say(self, line: str) -> None:
-        """Print a line above the table."""
-        self.console.print(Text(line))
-
-    def begin_cells(self) -> None:
-        """From here on time left is estimated from the cells that end."""
-        self._cells_started = time.monotonic()
+    def expect(self, cells: int) -> None:
+        """So many cells are to be finished; time left is estimated from those that end from now."""
+        self.total += cells
+        self._cells_started = self._cells_started or time.monotonic()
 
     def start(self, name: str) -> None:
         """A job has a worker."""
@@ -84,6 +96,10 @@ class Board:
         mark = "✗" if failed else "✓"
         count = f"[{self.done + self.failed}/{self.total}] " if cells and self.total else ""
         self.say(f"{mark} {count}{name}{seconds} {line}")
+
+    def drop(self, name: str) -> None:
+        """A job was ended with all others; nothing is said of each."""
+        self._rows.pop(name, None)
 
     def __rich__(self) -> Group:
         table = Table(box=None, pad_edge=False)
@@ -114,12 +130,55 @@ class Board:
         return (time.monotonic() - self._cells_started) / ended * (self.total - ended)
 
 
+class Line(_Shown):
+    """How far one long stage is. ``with line.live():`` shows it below what is said.
+
+    A pipe or file gets a line now and then, and the last one.
+
+    Args:
+        units: what the stage counts: ``iterations``.
+        seconds: between two lines of a pipe, at least.
+    """
+
+    def __init__(
+        self,
+        units: str,
+        *,
+        file: IO[str],
+        seconds: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(file)
+        self._units = units
+        self._seconds = seconds
+        self._clock = clock
+        self._started = self._said = clock()
+        self._progress: Progress | None = None
+
+    def report(self, progress: Progress) -> None:
+        """The stage reported."""
+        over = progress.done == progress.total
+        self._progress = None if over else progress
+        due = not self.console.is_terminal and self._clock() - self._said >= self._seconds
+        if over or due:
+            self._said = self._clock()
+            self.say(self._text(progress))
+
+    def __rich__(self) -> Text:
+        return Text(self._text(self._progress) if self._progress else "", style="dim")
+
+    def _text(self, progress: Progress) -> str:
+        part = f", {progress.share:.0%} of the next" if progress.share else ""
+        took = duration(self._clock() - self._started)
+        return f"{progress.stage}: {progress.done} of {progress.total} {self._units}{part} ({took})"
+
+
 def so_far(metrics: Mapping[str, float]) -> str:
-    """The accuracies of a running cell if it has any yet, else its loss."""
+    """The accuracies (of readers F1) of a running cell if it has any yet, else its loss."""
     accuracies = {
-        name.removeprefix("accuracy/"): value
+        name.partition("/")[2]: value
         for name, value in metrics.items()
-        if name.startswith("accuracy/")
+        if name.startswith(("accuracy/", "f1/"))
     }
     if accuracies:
         return " ".join(f"{name} {value:.3f}" for name, value in list(accuracies.items())[:5])

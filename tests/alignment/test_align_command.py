@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import json
+import io
 
 import alignment_oracle as oracle
 import numpy as np
@@ -13,10 +13,11 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from test_em_against_dictionaries import bitext
 
-from weam_ray.alignment import AlignmentConfig, align_words, files, memory, read_links
+from weam_ray.alignment import AlignmentConfig, align_words, files, memory, read_links, shard
 from weam_ray.alignment.command import run_aer, run_align
 from weam_ray.alignment.interning import Vocabulary
-from weam_ray.errors import AlignerError, DataError, ResourceError, WeamError
+from weam_ray.errors import DataError, ResourceError, WeamError
+from weam_ray.terminal import Line
 
 PLAIN = AlignmentConfig(casefold=False)
 
@@ -50,8 +51,30 @@ def test_files_are_aligned_as_their_words_are(work):
         "too_long": 0,
         "none_found": done.unlinked["none_found"],
     }
-    assert said[0].startswith("150 pairs")
-    assert said[1].startswith("memory: about")
+    assert said[:2] == [f"reading {folder / 'a'}", f"reading {folder / 'b'}"]
+    assert said[2].startswith("150 pairs")
+    assert said[3].startswith("memory: about")
+
+
+def test_an_iteration_of_minutes_says_how_far_it_is_and_no_more_than_every_ten_seconds(
+    work, monkeypatch
+):
+    folder, _ = work
+    monkeypatch.setattr(shard, "BLOCK_ENTRIES", 50)
+    out, reports = io.StringIO(), []
+    line = Line("iterations", file=out, clock=lambda: 3.0 * len(reports))
+
+    def report(progress):
+        reports.append(progress)  # a block takes three seconds
+        line.report(progress)
+
+    done = run_align(**settings(folder, report=report))
+    *said, last = out.getvalue().splitlines()
+    assert last.startswith("align: 10 of 10 iterations (")
+    # Every fourth report is said: 12 seconds are the first multiple of 3 that is 10 or more.
+    assert len(said) == (len(reports) - 1) // 4
+    assert sum("% of the next (" in each for each in said) > 10
+    assert done.pairs == 150
 
 
 def test_gzip_in_and_out_changes_no_link(work):
@@ -127,19 +150,37 @@ def test_invalid_utf8_is_named_with_file_and_line(work, monkeypatch):
     assert caught.value.place == f"{folder / 'b'}:101"
 
 
-def test_a_missing_file_and_a_missing_folder_are_named(work):
+def test_a_missing_file_is_named(work):
     folder, _ = work
     with pytest.raises(DataError, match="can't open"):
         run_align(**settings(folder, source=folder / "nowhere"))
-    with pytest.raises(DataError, match="nowhere/links"):
-        run_align(**settings(folder, output=folder / "nowhere" / "links"))
+
+
+def test_an_empty_file_that_is_named_as_packed_is_a_download_cut_short(work):
+    folder, _ = work
+    for name in ("none.gz", "nothing.gz"):
+        (folder / name).touch()
+    empty = {"source": folder / "none.gz", "target": folder / "nothing.gz"}
+    with pytest.raises(DataError, match="damaged gzip file: it is empty"):
+        run_align(**settings(folder, **empty))
+
+
+def test_packed_text_without_its_name_is_told_from_other_bytes(work):
+    folder, _ = work
+    (folder / "a").write_bytes(gzip.compress((folder / "a").read_bytes()))
+    with pytest.raises(DataError, match="Let its name end in .gz"):
+        run_align(**settings(folder))
 
 
 def test_what_does_not_fit_in_memory_is_refused_with_the_figure(work, monkeypatch):
     folder, _ = work
     monkeypatch.setattr(memory, "available", lambda: 10 << 20)
-    with pytest.raises(ResourceError, match=r"needs \d+ MiB, and 10 MiB are available"):
+    with pytest.raises(
+        ResourceError, match=r"needs \d+ MiB even with work files, and 10 MiB are a"
+    ):
         run_align(**settings(folder))
+    with pytest.raises(ResourceError, match="20 MiB are allowed"):
+        run_align(**settings(folder, memory_limit=20 << 20))
 
 
 def test_nothing_half_written_is_left_when_writing_fails(work, monkeypatch):
@@ -155,24 +196,6 @@ def test_nothing_half_written_is_left_when_writing_fails(work, monkeypatch):
     assert sorted(folder.iterdir()) == before
 
 
-@pytest.mark.parametrize("damage", ["absent", "json", "npz", "format"])
-def test_a_model_that_is_none_is_refused(work, damage):
-    folder, _ = work
-    model = folder / "model"
-    run_align(**settings(folder, model_out=model))
-    head = model / "aligner.json"
-    if damage == "absent":
-        head.unlink()
-    elif damage == "json":
-        head.write_text("{")
-    elif damage == "npz":
-        (model / "aligner.npz").write_bytes(b"PK nothing")
-    else:
-        head.write_text(json.dumps({**json.loads(head.read_text()), "format": 99}))
-    with pytest.raises(AlignerError):
-        run_align(**settings(folder, model=model))
-
-
 def test_a_model_can_not_be_used_and_made_at_once(work):
     folder, _ = work
     with pytest.raises(DataError, match="none to save"):
@@ -181,7 +204,9 @@ def test_a_model_can_not_be_used_and_made_at_once(work):
 
 def test_no_machine_has_less_than_nothing_available():
     assert memory.available() > 0
-    assert memory.say(3 << 30, 1 << 20) == "memory: about 3.0 GiB of 1 MiB available"
+    assert memory.size(3 << 30) == "3.0 GiB"
+    assert memory.size(1 << 20) == "1 MiB"
+    assert memory.size((1 << 20) + 1, up=True) == "2 MiB"
 
 
 text = st.text(st.sampled_from(list("ab é\n\r\t\x0b\x0c\x00\x1c\u3000\u2028")), max_size=40)
@@ -242,3 +267,20 @@ def test_the_error_rate_says_from_where_words_are_counted(tmp_path):
             source=tmp_path / "a",
             target=tmp_path / "b",
         )
+    with pytest.raises(DataError, match="Give --source and --target"):
+        run_aer(gold=tmp_path / "gold", links=tmp_path / "links", source=tmp_path / "a")
+
+
+def test_links_counted_from_1_are_told_by_the_text(tmp_path):
+    (tmp_path / "gold").write_text("1-1 2-2\n")
+    (tmp_path / "links").write_text("1-1 2-2\n")
+    for side in "ab":
+        (tmp_path / side).write_text("x y\n")
+    text = {"source": tmp_path / "a", "target": tmp_path / "b"}
+    with pytest.raises(DataError, match="link 2-2 of a pair of 2 and 2 words") as caught:
+        run_aer(gold=tmp_path / "gold", links=tmp_path / "links", **text)
+    assert caught.value.place == f"{tmp_path / 'links'}:1"
+    assert caught.value.cure == "Count words from 0."
+    said: list[str] = []
+    run_aer(gold=tmp_path / "gold", links=tmp_path / "links", say=said.append)
+    assert "no index is 0; if words are counted from 1" in said[1]

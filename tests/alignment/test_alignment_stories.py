@@ -7,7 +7,6 @@ import pickle
 import random
 
 import alignment_oracle as oracle
-import numpy as np
 import pyarrow as pa
 import pytest
 from test_em_against_dictionaries import bitext
@@ -16,7 +15,7 @@ from weam_ray.alignment import AlignmentConfig, Links, align_encoded, align_tabl
 from weam_ray.alignment import shard as shard_module
 from weam_ray.alignment.encoding import encode_words
 from weam_ray.alignment.shard import Shard
-from weam_ray.alignment.text import make_text
+from weam_ray.alignment.text import cells_by_type, in_order_of_text, make_text, sorted_in_runs
 from weam_ray.errors import AlignerError, DataError
 
 PLAIN = AlignmentConfig(casefold=False)
@@ -60,21 +59,21 @@ def test_workers_that_share_read_only_text_give_the_bits_of_one_process():
     source, target = (encode_words(side)[0] for side in sides(bitext(200, 40, 8)))
     text, _ = make_text(source, target, PLAIN.max_words)
     whole = em.train(text, PLAIN)
-    sent = pickle.loads(pickle.dumps(text))
-    for array in (sent.source.tokens, sent.source.starts, sent.target.tokens, sent.shape):
+    ground = pickle.loads(pickle.dumps(text.ground))
+    for array in (ground.tokens, ground.starts, ground.shape):
         array.flags.writeable = False
-    workers = [Shard(sent, *bounds, PLAIN) for bounds in reversed(em.split_types(text, 3))]
+    cells = cells_by_type(text)
+    workers = [
+        Shard(ground, sorted_in_runs(text, cells, *bounds, 50), PLAIN)
+        for bounds in em.split_types(cells, 3)
+    ]
     coordinator = em.Coordinator(text, PLAIN, sum(worker.discover()[0] for worker in workers))
     parameters = coordinator.start()
     for _ in range(PLAIN.iterations - 2):
         told = pickle.loads(pickle.dumps(parameters))
-        parameters = coordinator.update([worker.step(told) for worker in workers])
-    links = np.full(len(target.tokens), -2, np.int32)
-    for worker in workers:
-        own = np.full(len(target.tokens), -2, np.int32)
-        worker.links(parameters, own)
-        links[worker.places()] = own[worker.places()]
-    assert (links == whole.links).all()
+        parameters = coordinator.update([worker.step(told) for worker in reversed(workers)])
+    found = em.end_to_end([worker.links(parameters) for worker in workers])
+    assert (in_order_of_text(text, *found)[0] == whole.links).all()
     assert coordinator.history == whole.history
 
 
@@ -195,3 +194,24 @@ def test_progress_is_told_once_an_iteration_and_direction():
     seen = []
     align_words(*sides(bitext(9, 5, 1)), PLAIN, report=lambda p: seen.append((p.done, p.total)))
     assert seen == [(done, 10) for done in range(1, 11)]
+
+
+@pytest.mark.parametrize(("shards", "threads"), [(1, 1), (1, 3), (3, 2)])
+def test_a_long_iteration_tells_how_far_it_is_at_each_block(monkeypatch, shards, threads):
+    source, target = (encode_words(side)[0] for side in sides(bitext(60, 12, 4)))
+    whole = align_encoded(source, target, PLAIN)
+    monkeypatch.setattr(shard_module, "BLOCK_ENTRIES", 1)  # a type each
+    seen = []
+    cut = align_encoded(
+        source, target, PLAIN, shards=shards, threads=threads,
+        report=lambda progress: seen.append(progress),
+    )  # fmt: skip
+    assert cut.links == whole.links
+    assert [one.done for one in seen if not one.share] == list(range(1, 11))
+    told = [one.done + one.share for one in seen]
+    assert told == sorted(told)
+    assert len(set(told)) == len(told)
+    # Three iterations that count and one that links, and before them who meets whom. The last
+    # block of each is said as the iteration.
+    assert {one.done for one in seen if one.share} == set(range(10)) - {5}
+    assert len(seen) == 10 + 5 * (target.types - 1) + 4 * (source.types - 1)

@@ -121,9 +121,11 @@ _POD: Schema = _record(
                 volumeMounts=_many(
                     _record(("name", "mountPath"), name=_TEXT, mountPath=_TEXT, readOnly=_YES_NO)
                 ),
+                lifecycle=_record(preStop=_record(exec=_record(command=_many(_TEXT)))),
             )
         ),
         nodeSelector=_LABELS,
+        terminationGracePeriodSeconds=_WHOLE,
         tolerations=_many(
             _record(
                 key=_TEXT,

@@ -54,6 +54,27 @@ def why_not() -> str | None:
     return None if tried.returncode == 0 else f"no namespaces here: {tried.stderr.strip()}"
 
 
+COMPILED = SHARED / "compiled"
+"""NUMBA_CACHE_DIR of every host."""
+
+
+def share_kernels(shared: Path, package: Path) -> None:
+    """Give hosts the aligner's kernels as this machine compiled them, which takes half a minute.
+
+    Args:
+        shared: the hosts' shared folder, as the machine outside sees it.
+        package: where hosts have the code.
+    """
+    from numba.core.caching import UserProvidedCacheLocator
+
+    source = str(package / "alignment" / "kernels.py")
+    place = UserProvidedCacheLocator.get_suitable_cache_subpath(source)
+    target = shared / COMPILED.name / place
+    target.mkdir(parents=True, exist_ok=True)
+    for kernel in (REPOSITORY / "weam_ray" / "alignment" / "__pycache__").glob("*.nb?"):
+        shutil.copy(kernel, target)
+
+
 @dataclass(kw_only=True, eq=False)
 class Host:
     """A machine of the test."""

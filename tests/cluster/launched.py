@@ -10,12 +10,12 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hosts import HOME, REPOSITORY, SHARED, Host, Lan
+from hosts import COMPILED, HOME, REPOSITORY, SHARED, Host, Lan, share_kernels
 
 CLUSTER_FILE = REPOSITORY / "cluster" / "cluster.yaml"
 ENVIRONMENT = "~/weam_ray_env"
@@ -39,32 +39,33 @@ def for_hosts(head: Host, workers: list[Host], *, cpus: int = 1) -> dict[str, An
     others = [item for item in config["setup_commands"] if item not in installing]
     copied = "grep -qs PYTHONPATH ~/.bashrc || echo 'export PYTHONPATH=~/weam_ray' >> ~/.bashrc"
     config["setup_commands"] = [f"ln -sfn {sys.prefix} {ENVIRONMENT}", *others, copied]
+    listening = config["worker_start_ray_commands"][1]
+    assert "weam_ray.on_ray.spot" in listening
+    config["worker_start_ray_commands"][1] = f"export PYTHONPATH=$HOME/weam_ray; {listening}"
     for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
         commands[-1] = (
-            f"export PYTHONPATH=$HOME/weam_ray; {commands[-1]}"
+            f"export PYTHONPATH=$HOME/weam_ray NUMBA_CACHE_DIR={COMPILED}; {commands[-1]}"
             f" --num-cpus={cpus} --object-store-memory=200000000"
         )
     return config
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Launched:
     """The cluster, commanded from the laptop as a user would."""
 
     lan: Lan
     file: str = "~/cluster.yaml"
+    said: str = ""
+    """What ``weam-ray submit`` said, which brought it up."""
+    seen: dict[str, set[str]] = field(default_factory=dict)
+    """Hosts that were seen to make artifacts of a stage."""
 
-    def up(self, config: dict[str, Any]) -> str:
-        """Check the code out, make the token and run ``ray up``; returns what it printed."""
+    def prepare(self, config: dict[str, Any]) -> None:
+        """Check the code out and write the cluster file, as a user does before the one command."""
         self._check_out(config)
+        share_kernels(self.lan.folder / "shared", HOME / "weam_ray" / "weam_ray")
         self.lan.laptop.inside("cluster.yaml").write_text(yaml.safe_dump(config))
-        self.lan.laptop.run("umask 077; ray get-auth-token --generate >~/token")
-        said = self._ray("up -y --no-config-cache", timeout=400).stdout
-        # As if `weam-ray submit` had run that command: it will find the cluster as it wants it.
-        kept = self.lan.laptop.inside("clusters") / config["cluster_name"]
-        kept.mkdir(parents=True)
-        shutil.copy(self.lan.laptop.inside("cluster.yaml"), kept / "applied.yaml")
-        return said
 
     def _check_out(self, config: dict[str, Any]) -> None:
         # The laptop's own copy: a tree that changes while the tests run changes no address.

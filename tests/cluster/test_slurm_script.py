@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from hosts import REPOSITORY, SHARED, Host, Lan
+from hosts import COMPILED, REPOSITORY, SHARED, Host, Lan, share_kernels
 from launched import TINY, hosts_at_work
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.thorough, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SCONTROL = """#!/usr/bin/env bash
 [ "$1 $2" = "show hostnames" ] && tr , '\\n' <<<"$3"
@@ -54,6 +54,7 @@ def test_a_study_runs_on_both_machines_of_an_allocation_and_no_secret_is_left(
     options = " ".join(f"--set {shlex.quote(setting)}" for setting in settings)
     script = f"cd {REPOSITORY} && PATH=~/bin:$PATH bash cluster/slurm.sh sweeps/demo.yaml {options}"
     shared = lan.folder / "shared"
+    share_kernels(shared, REPOSITORY / "weam_ray")
     with hosts_at_work(shared / "storage" / "store") as seen:
         said = allocation.run(
             script,
@@ -61,6 +62,7 @@ def test_a_study_runs_on_both_machines_of_an_allocation_and_no_secret_is_left(
             SLURM_JOB_ID="7",
             SLURM_JOB_NODELIST="node1,node2",
             SLURM_CPUS_PER_TASK="1",
+            NUMBA_CACHE_DIR=str(COMPILED),
             WEAM_RAY_ENVIRONMENT=sys.prefix,
             WEAM_RAY_STORAGE=f"{SHARED}/storage",
         ).stdout

@@ -66,6 +66,34 @@ def test_a_wrong_cluster_file_is_refused_by_name(
     assert refused.value.place == str(path)
 
 
+def with_storage(storage: str, tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text((FILES / "cluster.yaml").read_text().replace("/mnt/weam_ray", storage))
+    return path
+
+
+def test_machines_may_share_a_bucket_and_the_report_is_then_fetched_from_the_head(
+    ray: Path, tmp_path: Path
+) -> None:
+    bucket = "s3://bucket/prefix?region=eu-central-1"
+    path = with_storage(bucket, tmp_path)
+    assert submit(path, DEMO, folder=tmp_path / "kept") == 0
+    said = (ray / "calls").read_text()
+    assert f"--running '{bucket}'" in said and f"--set 'storage={bucket}'" in said
+    fetched = f"~/weam_ray/storage/studies/demo/report.html {tmp_path}/kept/weam_ray/demo/report"
+    assert fetched in said
+
+
+def test_a_bucket_with_a_key_in_it_is_refused_before_it_is_in_a_command_line(
+    ray: Path, tmp_path: Path
+) -> None:
+    path = with_storage("s3://KEY:planted@bucket/prefix", tmp_path)
+    with pytest.raises(ConfigError, match="holds a key") as refused:
+        submit(path, DEMO, folder=tmp_path / "kept")
+    assert "planted" not in str(refused.value)
+    assert not (ray / "calls").exists()
+
+
 def test_manifests_for_kubectl_are_no_cluster_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"kubectl"):
         Cluster.read(FILES / "kuberay.yaml", tmp_path)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from bitexts import moses
 
-from weam_ray.corpus import CorpusConfig, lines, read_blocks
+from weam_ray.corpus import CorpusConfig, lines, read_blocks, rows_at_most
 from weam_ray.errors import ConfigError, DataError, WeamError
 
 SOURCE = ["one\u2028still one", "", "three\x85three \x0c three", "four", "five"]
@@ -141,6 +141,78 @@ def test_missing_and_damaged_files_are_told(tmp_path: Path) -> None:
     assert "not a parquet file" in refused(config_of(tmp_path / "no.parquet"))
     (tmp_path / "no.tmx").write_text("<tmx><body><tu>", encoding="utf8")
     assert "not a well-formed TMX file" in refused(config_of(tmp_path / "no.tmx"))
+
+
+def zipped(path: Path) -> Path:
+    """The file's .gz beside it, the only one left."""
+    there = path.with_name(f"{path.name}.gz")
+    there.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    return there
+
+
+def test_a_zipped_parquet_file_is_read_and_a_damaged_one_told(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"en": SOURCE, "de": TARGET}), tmp_path / "a.parquet")
+    path = zipped(tmp_path / "a.parquet")
+    assert config_of(path).layout == "parquet"
+    assert rows(config_of(path)) == (SOURCE, TARGET)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert f"{path}: damaged gzip file" in refused(config_of(path))
+
+
+def test_a_parquet_file_damaged_in_its_middle_is_told(tmp_path: Path) -> None:
+    words = [f"word {number} of many" for number in range(4000)]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"en": words, "de": words}), path, use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    content[4:2000] = bytes(1996)
+    path.write_bytes(content)
+    message = refused(config_of(path))
+    assert message.startswith(f"{path}: damaged parquet file (") and "\n" not in message
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.binary()])
+def test_a_parquet_row_that_is_not_utf8_is_told_by_file_and_row(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
+    wrong = pa.array([b"one", b"na\xefve", None], pa.binary())
+    data = pa.Array.from_buffers(kind, 3, wrong.buffers()) if kind == pa.string() else wrong
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"en": data, "de": ["a", "b", "c"]}), path)
+    message = refused(config_of(path))
+    assert f"{path}: row 2: invalid UTF-8 in column en: byte 0xef" in message
+
+
+def test_a_translation_column_of_plain_text_is_no_pair(tmp_path: Path) -> None:
+    table = pa.table({"translation": ["a"], "en": ["b"], "de": ["c"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert rows(config_of(tmp_path / "a.parquet")) == (["b"], ["c"])
+
+
+def test_column_zero_of_a_tsv_file_is_not_its_last(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="counted from 1"):
+        config_of(tmp_path / "a.tsv", source_column="0")
+
+
+def test_rows_are_counted_as_far_as_a_plan_asks(tmp_path: Path) -> None:
+    text = moses(tmp_path, ["a", "b", "c"], ["a", "b", "c"])
+    assert [rows_at_most(text, enough) for enough in (2, 3, 9)] == [2, 3, 3]
+    text.source.write_bytes(b"a\nb\nc")
+    assert rows_at_most(text, 9) == 3
+    named = text.model_copy(update={"source": zipped(text.source)})
+    assert rows_at_most(named, 9) == 3
+    pq.write_table(pa.table({"en": SOURCE, "de": TARGET}), tmp_path / "a.parquet")
+    assert rows_at_most(config_of(tmp_path / "a.parquet"), 99) == len(SOURCE)
+    write_tmx(tmp_path / "a.tmx")
+    assert rows_at_most(config_of(tmp_path / "a.tmx"), 9) is None
+
+
+def test_a_damaged_file_is_left_to_its_reader_to_tell(tmp_path: Path) -> None:
+    whole = gzip.compress(b"line\n" * 100)
+    (tmp_path / "a.tsv").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "a.parquet").write_text("text", encoding="utf8")
+    for name in ("a.tsv", "a.parquet"):
+        assert rows_at_most(config_of(tmp_path / name), 9) is None
 
 
 def moses_with(folder: Path, target: str) -> CorpusConfig:

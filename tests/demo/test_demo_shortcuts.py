@@ -7,17 +7,25 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from small_study import DEMO
 
 from weam_ray.demo import WorldConfig, write_world
+from weam_ray.study.reading import read_study
 
 LABELS = ("entailment", "neutral", "contradiction")
 Item = dict[str, str]
 
 
-@pytest.fixture(scope="module")
-def splits(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Item], list[Item]]:
+SHIPPED = read_study(DEMO).world or WorldConfig()
+
+
+@pytest.fixture(scope="module", params=[WorldConfig(), SHIPPED], ids=["default", "shipped"])
+def splits(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Item], list[Item]]:
     out = tmp_path_factory.mktemp("world")
-    write_world(WorldConfig(mono_sentences=1, pairs=1, train_items=6000, test_items=6000), out)
+    sizes = {"mono_sentences": 1, "pairs": 1, "train_items": 6000, "test_items": 6000}
+    write_world(request.param.model_copy(update=sizes), out)
     train, test = (
         [
             json.loads(line)

@@ -1,11 +1,14 @@
-"""An encoder trained by two Ray Train workers is the encoder that one worker trains."""
+"""An encoder trained by several Ray Train workers is the encoder that one worker trains."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from small_study import small_study
@@ -14,7 +17,7 @@ from weam_ray.artifacts import Artifact, Resources, Store, ensure
 from weam_ray.errors import ResourceError
 from weam_ray.experiment import MAKERS, Experiment
 from weam_ray.on_ray.cluster import ray_runtime
-from weam_ray.on_ray.jobs import Job
+from weam_ray.on_ray.jobs import Job, PlannedJobs
 from weam_ray.progress import Progress
 from weam_ray.study.data import find_data
 from weam_ray.study.grid import expand
@@ -39,13 +42,44 @@ class Heard:
     def finished(self, job: Job) -> None:
         self.finished_jobs.append(job.name)
 
-    def failed(self, job: Job, message: str) -> None:
+    def failed(self, job: Job, message: str, *, bad_input: bool) -> None:
         self.failures[job.name] = message
 
+    def retried(self, job: Job, message: str) -> None:
+        """Nothing to remember."""
 
-def experiment(storage: Path) -> Experiment:
+    def stopped(self, job: Job) -> None:
+        """Nothing to remember."""
+
+
+@dataclass
+class Killer(Heard):
+    """A watcher that kills one of the workers of its own machine once."""
+
+    killed_at: int | None = None
+    done: list[int] = field(default_factory=list)
+
+    def progressed(self, job: Job, progress: Progress) -> None:
+        super().progressed(job, progress)
+        self.done.append(progress.done)
+        if self.killed_at is None and progress.done > 25:
+            here = psutil.Process().children(recursive=True)
+            workers = [one for one in here if "RayTrainWorker" in title(one)]
+            if workers:
+                self.killed_at = progress.done
+                workers[-1].kill()
+
+
+def title(process: psutil.Process) -> str:
+    """Empty for one that has just ended."""
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def experiment(storage: Path, **changes: str) -> Experiment:
     # Dropout is drawn by each worker for itself, so it is off where workers are to agree.
-    study = small_study(storage, pretraining__dropout="0.0", pretraining__log_every="1")
+    study = small_study(storage, pretraining__dropout="0.0", pretraining__log_every="1", **changes)
     grid = expand(study, find_data(study, Store(storage / "store")))
     return next(cell for cell in grid.cells if cell.key.method == "weam").experiment
 
@@ -55,39 +89,72 @@ def losses(encoder: Artifact) -> pd.Series:
     return curve[curve["metric"] == "loss"].set_index("step")["value"]
 
 
-def test_losses_on_two_workers_are_those_on_one(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[dict[str, float]]:
+    """One Ray for all."""
+    with ray_runtime(cpus=4) as resources:
+        yield resources
+
+
+def test_losses_on_four_workers_are_those_on_one(
+    ray_here: dict[str, float], tmp_path: Path
+) -> None:
+    from weam_ray.on_ray.tune import run_jobs
+
     one = experiment(tmp_path / "one")
     alone = ensure(one.encoder, Store(tmp_path / "one/store"), MAKERS, resources=Resources())
-    two = experiment(tmp_path / "two")
-    store = Store(tmp_path / "two" / "store")
-    ensure(two.base, store, MAKERS)
-    ensure(two.links[0], store, MAKERS)
+    four = experiment(tmp_path / "four")
+    store = Store(tmp_path / "four" / "store")
+    ensure(four.base, store, MAKERS)
+    ensure(four.links[0], store, MAKERS)
     heard = Heard()
-    with ray_runtime(cpus=2) as resources:
-        from weam_ray.on_ray.tune import run_jobs
-
-        job = Job(name="two", steps=(two.encoder,), workers=2)
-        run_jobs([job], store, heard, resources=resources, logs=tmp_path / "logs")
-    assert heard.finished_jobs == ["two"], (tmp_path / "logs" / "two.log").read_text()
-    together = store.find(two.encoder)
+    job = Job(name="four", steps=(four.encoder,), workers=4)
+    logs = tmp_path / "logs"
+    run_jobs(PlannedJobs([job], store), store, heard, resources=ray_here, logs=logs)
+    assert heard.finished_jobs == ["four"], (logs / "four.log").read_text()
+    together = store.find(four.encoder)
     assert together is not None
-    assert together.facts["workers"] == 2
+    assert together.facts["workers"] == 4
+    assert 0 <= together.facts["wait_share"] <= 1
     assert together.address == alone.address
     # Sums are taken in another order: a float32 sum of some thousand terms.
     pd.testing.assert_series_equal(losses(together), losses(alone), rtol=2e-5)
 
 
-def test_a_job_that_could_never_start_is_refused_before_anything_starts(tmp_path: Path) -> None:
+def test_a_killed_worker_resumes_and_ends_where_an_undisturbed_run_does(
+    ray_here: dict[str, float], tmp_path: Path
+) -> None:
     from weam_ray.on_ray.tune import run_jobs
+
+    changes = dict(pretraining__steps="300", pretraining__checkpoint_every="10")
+    one = experiment(tmp_path / "one", **changes)
+    alone = ensure(one.encoder, Store(tmp_path / "one/store"), MAKERS, resources=Resources())
+    two = experiment(tmp_path / "two", **changes)
+    store = Store(tmp_path / "two" / "store")
+    ensure(two.base, store, MAKERS)
+    ensure(two.links[0], store, MAKERS)
+    killer = Killer()
+    job = Job(name="two", steps=(two.encoder,), workers=2)
+    run_jobs(PlannedJobs([job], store), store, killer, resources=ray_here, logs=tmp_path / "logs")
+    assert killer.killed_at is not None, killer.done
+    assert killer.finished_jobs == ["two"], (tmp_path / "logs" / "two.log").read_text()
+    together = store.find(two.encoder)
+    assert together is not None
+    # The same sums in another order, through 300 steps of Adam.
+    pd.testing.assert_series_equal(losses(together), losses(alone), rtol=2e-3)
+
+
+def test_a_job_that_could_never_start_is_refused_before_anything_starts() -> None:
+    from weam_ray.on_ray.tune import refuse_what_cannot_start
 
     job = Job(name="wide", steps=(), workers=3, threads=2)
     with pytest.raises(ResourceError, match="asks for 6 CPU, the cluster has 2"):
-        run_jobs([job], Store(tmp_path), Heard(), resources={"CPU": 2.0}, logs=tmp_path)
+        refuse_what_cannot_start(job, {"CPU": 2.0})
 
 
-def test_workers_of_one_job_never_share_a_gpu(tmp_path: Path) -> None:
-    from weam_ray.on_ray.tune import run_jobs
+def test_workers_of_one_job_never_share_a_gpu() -> None:
+    from weam_ray.on_ray.tune import refuse_what_cannot_start
 
     job = Job(name="packed", steps=(), workers=2, gpus=0.5)
     with pytest.raises(ResourceError, match="can't share a GPU"):
-        run_jobs([job], Store(tmp_path), Heard(), resources={"CPU": 2.0, "GPU": 1.0}, logs=tmp_path)
+        refuse_what_cannot_start(job, {"CPU": 2.0, "GPU": 1.0})

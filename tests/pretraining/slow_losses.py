@@ -63,6 +63,20 @@ def partner_tokens(
     return result
 
 
+def partners_of(part: Batch) -> dict[int, list[tuple[int, float]]]:
+    """(place, weight) of the partners of each aligned masked token."""
+    found = {}
+    for token, row in zip(part.aligned_A.tolist(), part.row_A.tolist(), strict=True):
+        if row < len(part.places_M):
+            found[token] = [(int(part.places_M[row]), 1.0)]
+            continue
+        own = part.owner_K == row - len(part.places_M)
+        found[token] = list(
+            zip(part.partners_K[own].tolist(), part.weights_K[own].tolist(), strict=True)
+        )
+    return found
+
+
 def masked_losses(
     lm: MaskedLM,
     batch: Batch,

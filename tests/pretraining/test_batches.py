@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from slow_losses import partners_of
 from small_corpus import Corpus, make_corpus
 
 from weam_ray.errors import ConfigError, DataError
@@ -36,23 +37,24 @@ def batches(examples: Examples, base_dir: Path, rank: int = 0, world: int = 1, *
     return Batches(examples, config, token_table(tokenizer), 0, rank=rank, world=world)
 
 
-def rows_of(parts: list[Batch]) -> list[tuple[list[int], ...]]:
+def rows_of(parts: list[Batch]) -> list[tuple[list[Any], ...]]:
     """What each row of these parts shows and asks, without padding, in order."""
     rows = []
     for part in parts:
         width = part.ids_BL.shape[1]
+        partners = partners_of(part)
         for row in range(len(part.ids_BL)):
-            here = part.places_M // width == row
-            aligned = torch.isin(part.aligned_A, torch.nonzero(here).flatten())
-            partners = torch.isin(part.owner_K, torch.nonzero(aligned).flatten())
+            here = torch.nonzero(part.places_M // width == row).flatten().tolist()
             rows.append(
                 (
                     part.ids_BL[row][part.real_BL[row]].tolist(),
                     part.segments_BL[row][part.real_BL[row]].tolist(),
                     (part.places_M[here] % width).tolist(),
                     part.targets_M[here].tolist(),
-                    (part.partners_K[partners] % width).tolist(),
-                    part.weights_K[partners].tolist(),
+                    [
+                        tuple((place % width, weight) for place, weight in partners.get(token, []))
+                        for token in here
+                    ],
                 )
             )
     return rows
@@ -71,6 +73,27 @@ def test_a_batch_is_the_same_in_any_number_of_shares(
         totals = {(part.all_masked, part.all_aligned, part.all_tokens) for part in shares}
         assert totals == {(len(batch.places_M), len(batch.aligned_A), batch.tokens)}
         assert sum(part.tokens for part in shares) == batch.tokens
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first", "same-index"])
+def test_the_head_reads_no_vector_twice(pooling: str, examples: Examples, base_dir: Path) -> None:
+    tokenizer = load_tokenizer(base_dir)
+    config = PretrainingConfig(batch_size=32, masking_rate=0.5)
+    table = token_table(tokenizer)
+    [batch] = Batches(examples, config, table, 0, pooling=pooling).batch(0)
+    partners = {token: tuple(found) for token, found in partners_of(batch).items()}
+    own = {((place, 1.0),) for place in batch.places_M.tolist()}
+    rows = len(batch.row_start) - 1
+    predictions = len(batch.places_M) + len(batch.aligned_A)
+    # Two words with the same partners of several tokens are still read apart.
+    assert len(own | set(partners.values())) <= rows < predictions
+    reused = [token for token, found in partners.items() if found in own]
+    # Here a word has several tokens, and its mean is no token's own vector.
+    assert bool(reused) == (pooling != "mean")
+    row_of = dict(zip(batch.aligned_A.tolist(), batch.row_A.tolist(), strict=True))
+    assert all(row_of[token] < len(batch.places_M) for token in reused)
+    assert batch.row_start[-1] == predictions
+    assert sorted(batch.order_N.tolist()) == list(range(predictions))
 
 
 def test_asking_out_of_order_changes_nothing(examples: Examples, base_dir: Path) -> None:

@@ -113,6 +113,20 @@ def test_an_unknown_head_is_refused_with_the_families_known() -> None:
         encoder_and_head(transformers.DistilBertForMaskedLM(config))
 
 
+@pytest.mark.parametrize("family", ["Bert", "XLMRoberta", "ModernBert"])
+def test_a_classifier_is_no_base_though_it_would_open_under_a_random_head(
+    family: str, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    shape = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    config = getattr(transformers, f"{family}Config")(vocab_size=90, pad_token_id=0, **shape)
+    transformers.AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(tmp_path)
+    getattr(transformers, f"{family}ForSequenceClassification")(config).save_pretrained(tmp_path)
+    with pytest.raises(DataError, match=f"a {family}ForSequenceClassification and no masked"):
+        load_model(tmp_path)
+    getattr(transformers, f"{family}ForMaskedLM")(config).save_pretrained(tmp_path)
+    assert type(load_model(tmp_path)).__name__ == f"{family}ForMaskedLM"
+
+
 @pytest.mark.parametrize("architecture", ["bert", "roformer", "modernbert"])
 def test_a_base_learns_and_opens_as_any_hugging_face_model(
     architecture: str, tokenizer_dir: Path, texts: dict[str, Path], tmp_path: Path

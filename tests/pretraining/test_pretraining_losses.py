@@ -18,8 +18,9 @@ from weam_ray.pretraining import (
     load_tokenizer,
 )
 from weam_ray.pretraining.batches import Batch
-from weam_ray.pretraining.bilingual import objective, prepare
+from weam_ray.pretraining.bilingual import objective
 from weam_ray.pretraining.encoder import MaskedLM
+from weam_ray.pretraining.prepared import prepare
 
 DEFAULTS = dict(batch_size=6, max_length=32, masking_rate=0.4, seed=3)
 
@@ -32,9 +33,11 @@ class Setting:
         self.tokenizer = load_tokenizer(base_dir)
         self.lm: MaskedLM = encoder_and_head(load_model(base_dir).double())
         self.module = objective(self.lm, base_dir, self.config, Resources()).double()
-        feed, examples = prepare(self.lm, self.tokenizer, [pair_set(corpus)], self.config)
-        [self.batch] = feed.batches.batch(0)
-        rows = feed.batches.order.pool(0)[0][:: examples.group] // examples.group
+        prepared = prepare(self.tokenizer, [pair_set(corpus)], self.config)
+        assert prepared.examples is not None
+        batches, group = prepared.feed(self.config).batches, prepared.examples.group
+        [self.batch] = batches.batch(0)
+        rows = batches.order.pool(0)[0][::group] // group
         merged = corpus.pairs.append_column("links", corpus.links["links"]).to_pylist()
         self.rows = [merged[row] for row in rows[: self.config.batch_size]]
 

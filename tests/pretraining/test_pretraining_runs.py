@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import torch.multiprocessing as mp
 import transformers
 from small_corpus import TINY, Corpus, make_corpus, pair_set
 
+from weam_ray import notice
 from weam_ray.corpus import shuffle_pairs
 from weam_ray.errors import ConfigError, DataError, WeamError
 from weam_ray.pretraining import (
@@ -27,7 +31,7 @@ from weam_ray.pretraining import (
     train_base,
     train_vocabulary,
 )
-from weam_ray.pretraining.loop import learning_rate
+from weam_ray.pretraining.optimiser import learning_rate
 from weam_ray.progress import Progress
 
 CONFIG = PretrainingConfig(
@@ -127,6 +131,36 @@ def test_a_killed_run_resumes_and_ends_where_an_undisturbed_one_does(
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
+
+
+def test_a_notice_between_two_points_of_the_curve_is_saved_and_loses_nothing(
+    base_dir: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dict(dropout=0.1, log_every=10)
+    run(base_dir, [pair_set(corpus)], tmp_path / "whole", **settings)
+    checkpoints = Checkpoints(folder=tmp_path / "checkpoints", every=None)
+    looks = iter([False] * 12 + [True])
+    with monkeypatch.context() as patched:
+        patched.setattr(notice, "given", lambda: next(looks))
+        with pytest.raises(notice.Preempted, match="encoder was saved at step 13"):
+            run(base_dir, [pair_set(corpus)], tmp_path / "moved", **settings,
+                checkpoints=checkpoints)  # fmt: skip
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["step-000000013.pt"]
+    run(base_dir, [pair_set(corpus)], tmp_path / "moved", **settings, checkpoints=checkpoints)
+    whole, moved = weights(tmp_path / "whole"), weights(tmp_path / "moved")
+    assert all(torch.equal(whole[name], moved[name]) for name in whole)
+    assert curve(tmp_path / "moved") == curve(tmp_path / "whole")
+
+
+def test_a_run_is_saved_by_time_when_it_is_not_by_steps(
+    base_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    saved: list[int] = []
+    checkpoints = Checkpoints(
+        folder=tmp_path / "kept", every=None, seconds=0.0, saved=lambda _, step: saved.append(step)
+    )
+    run(base_dir, [pair_set(corpus)], tmp_path / "out", steps=4, checkpoints=checkpoints)
+    assert saved == [1, 2, 3]
 
 
 def test_a_damaged_checkpoint_is_named(base_dir: Path, corpus: Corpus, tmp_path: Path) -> None:
@@ -241,6 +275,29 @@ def test_tlm_reads_the_other_sentence_and_mlm_does_not(tmp_path: Path) -> None:
     assert losses["mlm"] > 3.0
 
 
+_ALONE = """
+import sys
+from pathlib import Path
+absent = "ray mlflow optuna datasets numba scipy sklearn accelerate matplotlib"
+sys.modules.update(dict.fromkeys(absent.split()))
+from small_corpus import make_corpus, pair_set
+from weam_ray.pretraining import PretrainingConfig, pretrain
+config = PretrainingConfig(objective="weam", steps=2, max_length=48)
+print(pretrain(Path(sys.argv[1]), [pair_set(make_corpus(50))], config, Path(sys.argv[2]))["steps"])
+"""
+
+
+def test_it_runs_where_ray_and_its_kin_are_absent(base_dir: Path, tmp_path: Path) -> None:
+    """A GPU machine may have torch and transformers, with what they need, and no more."""
+    found = subprocess.run(
+        [sys.executable, "-c", _ALONE, str(base_dir), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert found.stdout.strip() == "2", found.stderr
+
+
 def test_doubling_the_loss_doubles_it(base_dir: Path, corpus: Corpus, tmp_path: Path) -> None:
     run(base_dir, [pair_set(corpus)], tmp_path / "once", objective="tlm", steps=1)
     run(base_dir, [pair_set(corpus)], tmp_path / "twice", objective="tlm-doubled", steps=1)
@@ -296,7 +353,11 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
     assert [learning_rate(flat, step, 10) for step in range(2, 10)] == [1.0] * 8
 
 
-def test_bf16_autocast_stays_near_fp32(base_dir: Path, corpus: Corpus, tmp_path: Path) -> None:
+def test_bf16_autocast_stays_near_fp32(
+    base_dir: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Emulated where the processor hasn't got it, which takes long only for larger models.
+    monkeypatch.setattr("weam_ray.pretraining.precision.has_bf16", lambda _: True)
     run(base_dir, [pair_set(corpus)], tmp_path / "fp32")
     run(base_dir, [pair_set(corpus)], tmp_path / "bf16", precision="bf16")
     assert curve(tmp_path / "bf16") == pytest.approx(curve(tmp_path / "fp32"), abs=0.05)

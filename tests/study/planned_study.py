@@ -18,6 +18,8 @@ from weam_ray.study.reading import read_study
 LANGUAGES = ("en", "de", "fr")
 DOMAINS = {"law": ("de", "fr"), "talks": ("de",)}
 """There is no talks text in French."""
+PAIRS = 12
+"""Lines of every bitext."""
 
 
 def write_data(folder: Path) -> None:
@@ -28,12 +30,12 @@ def write_data(folder: Path) -> None:
     for domain, targets in DOMAINS.items():
         for target in targets:
             for side in ("en", target):
-                _write(folder / f"{domain}.en-{target}.{side}", f"{domain} {target} {side}")
+                _write(folder / f"{domain}.en-{target}.{side}", f"{domain} {target} {side}", PAIRS)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, lines: int = 1) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n", encoding="utf8")
+    path.write_text(f"{text}\n" * lines, encoding="utf8")
 
 
 def settings(**changes: Any) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def plan_of(study: StudyConfig) -> Plan:
 
 def store_of(study: StudyConfig) -> Store:
     """The store that a sweep of this study would use."""
-    return Store(study.storage / "store")
+    return study.open_store()
 
 
 FACTS: dict[str, dict[str, Any]] = {

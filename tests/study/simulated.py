@@ -142,7 +142,7 @@ def _one_cell(
         wanted = world.base + shift + (0.15 if language == "en" else 0.0)
         if bitext and language in pair.split("-") and language != "en":
             wanted += world.gain(method, size, pair)
-        right = random.random(world.items) < _chances(taste[language], wanted)
+        right = random.random(world.items) < chances(taste[language], wanted)
         wrong = (gold + random.integers(1, 3, world.items)) % 3
         labels = np.where(right, gold, wrong).astype(np.int8)
         predicted[cell, language] = labels
@@ -174,7 +174,7 @@ def _one_cell(
         )
 
 
-def _chances(taste: np.ndarray, wanted: float) -> np.ndarray:
+def chances(taste: np.ndarray, wanted: float | np.ndarray) -> np.ndarray:
     """Per-item chances whose population mean is ``wanted``, whatever the items drawn.
 
     Chances are a fixed function of the item's taste, moved by a constant, so that an effect of d

@@ -17,9 +17,10 @@ from weam_ray.study.comparisons import (
     holm,
     mcnemar,
     multi_bootstrap,
+    together,
 )
 from weam_ray.study.intervals import crossed, interval
-from weam_ray.study.matching import Arm, Grid, Matched, level, match, overlap
+from weam_ray.study.matching import Arm, Grid, Matched, level, match
 from weam_ray.study.results import Results, View
 
 NONE = Arm(method="none")
@@ -190,12 +191,15 @@ def test_holm_agrees_with_statsmodels():
     assert holm([]) == []
 
 
-def test_overlap_is_half_for_two_methods_against_one_baseline():
-    grid = grid_of(simulate(World(items=20, pairs=("en-qaa",))))
-    arms = [Arm(method=m, size=1000) for m in ("weam", "tlm")]
-    matched = [match(grid, arm, NONE) for arm in arms]
-    found = overlap([one for one in matched if isinstance(one, Matched)])
-    assert found == pytest.approx(np.array([[1.0, 0.5], [0.5, 1.0]]))
+def test_families_whose_claims_stand_together_are_corrected_together():
+    grid = grid_of(simulate(World(items=120)))
+    asked = [Question(name=m, a=Arm(method=m), b=NONE) for m in ("tlm", "weam")]
+    families = [compare_family(grid, [one]) for one in asked]
+    found = [one for family in together(*families) for one in family]
+    assert [one.p_holm for one in found] == holm([one.p for f in families for one in f if one.p])
+    for one, alone in zip(found, (one for family in families for one in family), strict=True):
+        assert one.detectable is not None and alone.detectable is not None
+        assert one.detectable > alone.detectable and one.effect == alone.effect
 
 
 def test_multi_bootstrap_agrees_with_the_model_where_seeds_are_many():

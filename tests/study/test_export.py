@@ -31,12 +31,6 @@ def test_csv_holds_the_raw_values_of_the_comparisons(tmp_path: Path):
         assert float(row["low"]) == one.effect.low
 
 
-def test_the_results_table_has_every_row(tmp_path: Path):
-    given = source()
-    write_tables(given, tmp_path)
-    assert len(read(tmp_path / "results.csv")) == len(given.results.rows)
-
-
 def test_latex_escapes_what_latex_would_eat(tmp_path: Path):
     write_tables(source(), tmp_path)
     text = (tmp_path / "languages.tex").read_text(encoding="utf8")
@@ -49,7 +43,7 @@ def test_latex_escapes_what_latex_would_eat(tmp_path: Path):
 
 def test_every_table_is_written_twice(tmp_path: Path):
     written = write_tables(source(), tmp_path)
-    names = {path.stem for path in written} - {"results"}
+    names = {path.stem for path in written}
     assert {"methods", "slopes", "cells", "curves", "languages", "aligners", "power"} <= names
     for name in names:
         assert (tmp_path / f"{name}.csv").is_file() and (tmp_path / f"{name}.tex").is_file()

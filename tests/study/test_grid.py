@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planned_study import LANGUAGES, plan_of, pretend, read_small, store_of
+from planned_study import LANGUAGES, PAIRS, plan_of, pretend, read_small, store_of
 
 from weam_ray.errors import ConfigError, DataError
 from weam_ray.study.config import StudyConfig
-from weam_ray.study.grid import NO_SEED, Cell, Grid, expand, without_oversized
+from weam_ray.study.grid import NO_SEED, Cell, Grid, Rows, expand, without_oversized
 
 
 def grid_of(study: StudyConfig) -> Grid:
@@ -172,16 +172,38 @@ def test_a_domain_that_has_no_text_for_a_pair_is_a_hole_with_the_file_it_misses(
 def test_a_size_the_counted_corpus_does_not_reach_is_a_hole(tmp_path: Path) -> None:
     grid = grid_of(read_small(tmp_path, grid={"size": [2, 4, 8], "method": ["none", "weam"]}))
     corpus = grid.cells[-1].experiment.corpora[0].address
-    found = without_oversized(grid, {corpus: 4})
+    found = without_oversized(grid, {corpus: Rows(count=4, cleaned=True)})
     assert labels(found) == ["none.s0", "law.en-de.2.weam.s0", "law.en-de.4.weam.s0"]
     (hole,) = found.holes
     assert hole.key.size == 8
     assert hole.reason == "the law en-de corpus holds 4 pairs after cleaning, not 8"
 
 
-def test_before_a_corpus_is_counted_its_sizes_are_cells(tmp_path: Path) -> None:
+def test_the_columns_that_a_study_names_are_those_its_corpora_read(tmp_path: Path) -> None:
+    table = "{data_dir}/law.en-de.en"
+    columns = {"format": "tsv", "source_column": "x", "target_column": "y"}
+    study = read_small(
+        tmp_path,
+        bitext={"source": table, "target": None, **columns},
+        grid={"size": 2, "method": "weam"},
+    )
+    (corpus,) = grid_of(study).cells[0].config.corpora
+    assert {name: getattr(corpus, name) for name in columns} == columns
+
+
+def test_a_size_of_a_corpus_whose_rows_nobody_knows_yet_is_a_cell(tmp_path: Path) -> None:
     grid = grid_of(read_small(tmp_path, grid={"size": [2, 10**9], "method": "weam"}))
     assert without_oversized(grid, {}) == grid
+
+
+def test_the_first_plan_shows_the_sizes_that_the_files_cannot_reach(tmp_path: Path) -> None:
+    sizes = [2, PAIRS, PAIRS + 1, 10**9]
+    plan = plan_of(read_small(tmp_path, grid={"size": sizes, "method": "weam"}))
+    assert [cell.key.size for cell in plan.cells] == [2, PAIRS]
+    assert [hole.key.size for hole in plan.holes] == [PAIRS + 1, 10**9]
+    reason = f"the law en-de corpus holds {PAIRS} pairs before cleaning, not {PAIRS + 1}"
+    assert plan.holes[0].reason == reason
+    assert f"hole: law.en-de.{PAIRS + 1}.weam.s0: {reason}" in plan.summary()
 
 
 def test_a_plan_after_the_corpus_was_built_shows_the_hole(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ from planned_study import LANGUAGES, plan_of, pretend, read_small, store_of
 from weam_ray.artifacts import Artifact, Step, Store, Work
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.grid import Cell
-from weam_ray.study.ledger import Invocation, report_input, result_rows, study_view, write_rows
+from weam_ray.study.ledger import (
+    STUDY_FILE,
+    Invocation,
+    keep_study_file,
+    report_input,
+    result_rows,
+    study_view,
+    write_rows,
+)
 from weam_ray.study.plan import Plan
 from weam_ray.study.report_input import ReportInput
 from weam_ray.study.results import NOT_APPLICABLE, ROW_COLUMNS, tidy_rows
@@ -31,6 +40,20 @@ FACTS: Mapping[str, dict[str, Any]] = {
         "words": {"source": 30, "target": 10},
         "linked_share": {"source": 0.5, "target": 0.9},
         "aer": {"aer": 0.25, "precision": 1.0},
+    },
+    "divergence": {
+        "pairs": 4,
+        "sides": [
+            {
+                "language": language,
+                "words": 0.5,
+                "words_within": 0.25,
+                "subwords": 0.4,
+                "subwords_within": 0.2,
+                "unseen": 0.1,
+            }
+            for language in ("en", "de")
+        ],
     },
     "encoder": {"steps": 4, "epochs_by_set": {"en-de/law": 2.5, "replay": 0.5}},
 }
@@ -75,7 +98,8 @@ def predictions(cell: Cell) -> pa.Table:
             "selection": selection,
             "item": f"{split}{item}",
             "gold": item % 3,
-            "predicted": (item + cell.key.size) % 3,
+            # Every other item is right whatever the size: cells differ in some and agree in others.
+            "predicted": (item + item % 2 * cell.key.size) % 3,
             "log_probabilities": [-1.0, -1.0, -1.0],
         }
         for language in LANGUAGES
@@ -90,7 +114,7 @@ def finish(cell: Cell, store: Store) -> None:
     """Pretend to run a cell: what its rows and its report are read from is there."""
     for end in (*cell.experiment.shared(), *cell.experiment.ends()):
         for step in end.chain().values():
-            if step.stage in ("transfer", "retrieval", "sanity"):
+            if step.stage in ("transfer", "retrieval", "sanity", "probe"):
                 store.make(step, lambda work, cell=cell: _write(work, cell), _upstream(step, store))
             else:
                 pretend(step, store, FACTS.get(step.stage, {}))
@@ -103,8 +127,20 @@ def _upstream(step: Step, store: Store) -> dict[str, Artifact]:
 
 def _write(work: Work, cell: Cell) -> None:
     if work.step.stage == "retrieval":
-        rows = [{"language": code, "accuracy": cell.key.size / 10, "n": 4} for code in LANGUAGES]
+        both = {f"{kind}to_{side}": [0.1, 0.2] for kind in ("", "centred_")
+                for side in ("target", "source")}  # fmt: skip
+        rows = [
+            {"language": code, "accuracy": cell.key.size / 10, "n": 4, **both} for code in LANGUAGES
+        ]
         pq.write_table(pa.Table.from_pylist(rows), work.out / "retrieval.parquet")
+        return
+    if work.step.stage == "probe":
+        rows = [
+            {"language": code, "system": system, "value": value, "n": 7}
+            for code in LANGUAGES
+            for system, value in (("frozen-probe", 0.4), ("frozen-probe-centred", 0.5))
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), work.out / "scores.parquet")
         return
     pq.write_table(scores(work.step, cell), work.out / "scores.parquet")
     if work.step.stage == "transfer":
@@ -241,10 +277,40 @@ def test_a_report_is_given_what_the_store_knows(study: StudyConfig) -> None:
         row for row in facts.retrieval if (row.method, row.size, row.language) == ("weam", 4, "de")
     )
     assert (one.accuracy, one.n, one.chance) == (0.4, 4, 0.25)
+    near = {one.language: one for one in facts.divergences}
+    assert set(near) == {"en", "de"} and near["de"].words == 0.5 and near["de"].unseen == 0.1
+    assert facts.objectives["weam"] == "weam"
     assert facts.view == study_view(study)
     assert set(facts.provenance.stage_seconds) >= {"corpus", "encoder", "transfer"}
     assert facts.provenance.settings["pretraining.steps"] == "4"
     assert facts.language_names["de"] == "German"
+
+
+def test_diagnostics_of_a_point_are_averaged_over_its_seeds(study: StudyConfig) -> None:
+    plan, store = finished(study), store_of(study)
+    found = facts_of(study, plan, store).diagnostics
+    weam = next(one for one in found.probes if one.point.method == "weam" and one.language == "de")
+    assert (weam.plain, weam.centred, weam.n) == (0.4, 0.5, 7)
+    layers = [one for one in found.layers if one.point == weam.point]
+    assert [(one.layer, one.plain, one.centred) for one in layers] == [
+        (0, pytest.approx(0.1), pytest.approx(0.1)),
+        (1, pytest.approx(0.2), pytest.approx(0.2)),
+    ]
+
+
+def test_the_gap_is_between_the_source_language_and_the_pairs_other_one(study: StudyConfig) -> None:
+    plan, store = finished(study), store_of(study)
+    facts = facts_of(study, plan, store)
+    (gap,) = (
+        one
+        for one in facts.diagnostics.gaps
+        if one.point.method == "weam" and one.point.size == 4 and one.selection == "last"
+    )
+    rows = facts.results.view(replace(facts.view, selection="last"))
+    own = rows[(rows["method"] == "weam") & (rows["size"] == 4)]
+    assert gap.source == pytest.approx(own[own["language"] == "en"]["value"].mean())
+    assert gap.target == pytest.approx(own[own["language"] == "de"]["value"].mean())
+    assert (gap.languages, gap.seeds) == (1, 2)
 
 
 def test_a_report_of_nothing_can_be_written_of(study: StudyConfig) -> None:
@@ -277,3 +343,16 @@ def test_rows_are_written_as_csv_and_parquet_alike(study: StudyConfig, tmp_path:
     facts = facts_of(study, finished(study, "none.s0"), store_of(study))
     csv, parquet = write_rows(facts.results, tmp_path / "tables")
     assert len(pd.read_csv(csv)) == len(pd.read_parquet(parquet)) == 18
+
+
+def test_the_study_file_is_kept_as_it_was_written_and_may_itself_be_run_again(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes("# why: größer\nname: small\n".encode())
+    keep_study_file(file, tmp_path / "studies" / "small")
+    kept = tmp_path / "studies" / "small" / STUDY_FILE
+    assert kept.read_bytes() == file.read_bytes()
+    keep_study_file(kept, kept.parent)
+    assert kept.read_bytes() == file.read_bytes()
+    assert [path.name for path in kept.parent.iterdir()] == [STUDY_FILE]

@@ -93,6 +93,7 @@ def test_a_grid_that_grew_runs_only_what_is_new(tmp_path: Path) -> None:
         "encoder",
         "transfer",
         "retrieval",
+        "probe",
     }
 
 
@@ -285,7 +286,7 @@ def test_corpora_and_links_are_scaled_by_their_bytes(tmp_path: Path) -> None:
     both = read_small(tmp_path, grid={"method": "weam", "size": 2, "pair": ["en-de", "en-fr"]})
     for side in ("en", "fr"):
         path = tmp_path / "data" / f"law.en-fr.{side}"
-        path.write_text("x" * 100)
+        path.write_text("x\n" * 50)
     known = sum((tmp_path / "data" / f"law.en-de.{side}").stat().st_size for side in ("en", "de"))
     found = stage_of(estimate_of(both), "links")
     assert found.seconds == pytest.approx(8.0 * 200 / known)
@@ -329,11 +330,40 @@ def test_cells_run_side_by_side_as_resources_allow_and_money_follows_the_wall_ti
     assert estimate_of(read_small(tmp_path, **more)).cost is None
 
 
+def test_a_random_encoder_takes_no_time_and_halves_nobody_elses(tmp_path: Path) -> None:
+    def base(*methods: str, **rest: Any) -> tuple[StageEstimate, Estimate]:
+        study = read_small(
+            tmp_path, "resources.base_threads=1", grid={"method": ["none", *methods]}
+        )
+        found = estimate_of(study, Machine(cpus=2, flops=1e6, **rest))
+        return stage_of(found, "base"), found
+
+    alone, _ = base()
+    beside, found = base("random")
+    assert (alone.to_run, beside.to_run) == (1, 2)
+    assert beside.optimiser_steps == alone.optimiser_steps == 5
+    assert beside.seconds == pytest.approx(alone.seconds)
+    assert beside.working == 1, "each of those that train takes as long as all together"
+    others = sum(one.seconds or 0.0 for one in found.stages if one.stage == "transfer")
+    assert found.wall_seconds == pytest.approx((alone.seconds or 0.0) + others / 2)
+
+
+def test_the_bases_own_threads_and_gpus_give_its_time(tmp_path: Path) -> None:
+    study = read_small(tmp_path)
+    slow = stage_of(estimate_of(study, Machine(cpus=2, flops=1e6)), "base").seconds
+    fast = stage_of(estimate_of(study, Machine(cpus=2, flops=1e6, base_flops=4e6)), "base").seconds
+    assert slow and fast == pytest.approx(slow / 4)
+    two = read_small(tmp_path, "resources.base_threads=2")
+    found = this_machine(two, plan_of(two), store_of(two), seconds=0.05)
+    assert found.flops and found.base_flops and found.base_flops != found.flops
+
+
 @pytest.mark.parametrize(
     ("overrides", "machine", "words"),
     [
         (["resources.cell_threads=4"], MACHINE, "cell_threads asks for 4 CPUs, and there are 2"),
         (["resources.base_threads=4"], MACHINE, "base_threads asks for 4 CPUs, and there are 2"),
+        (["resources.base_gpus=1"], MACHINE, "base_gpus asks for 1 GPUs, and there are 0"),
         (["resources.cell_gpus=1"], MACHINE, "cell_gpus asks for 1 GPUs, and there are 0"),
         (["resources.cell_workers=3"], MACHINE, "cell_threads asks for 3 CPUs, and there are 2"),
         ([], Machine(cpus=2, disk_free=10), "don't fit the 10 B free"),
@@ -406,7 +436,13 @@ def test_the_plan_reads_as_a_table_with_reasons_and_a_total(tmp_path: Path) -> N
     assert table["encoder"][1:4] == ["12", "0", "12"]
     assert "  links (3): no output with these settings and inputs is in the store" in lines
     assert "2 cells at once" in lines[-1] and "cost 0.00" in lines[-1]
-    assert max(len(line) for line in lines) < 200
+    assert max(len(line) for line in lines) < 220
+
+
+def test_a_time_that_nothing_tells_is_not_said_to_be_none(tmp_path: Path) -> None:
+    study = read_small(tmp_path, "resources.cell_threads=2")
+    last = plan_text(plan_of(study), estimate_of(study), store_of(study)).splitlines()[-1]
+    assert last.startswith("time not known with 1 cell at once, ")
 
 
 def test_every_step_can_be_listed_with_its_reason(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_an_unknown_key_is_named_with_its_line_and_the_nearest_valid_one(
 
 def test_an_unknown_key_near_nothing_gets_the_valid_ones(tmp_path: Path) -> None:
     message = refused(write_study(tmp_path, exclude=[{"zzz": 1}]))
-    assert "Known: domain, method, pair, regime, seed, setting, size." in message
+    assert "Known: budget, domain, method, pair, regime, seed, setting, size, task." in message
 
 
 def test_a_key_left_out_is_named(tmp_path: Path) -> None:
@@ -140,7 +140,12 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
         ({"grid": {"size": []}}, "size", "grid.size = []"),
         ({"grid": {"pair": "ende"}}, "pair", "grid.pair.0 = 'ende'"),
         ({"grid": {"domain": "a/b"}}, "domain", "grid.domain.0 = 'a/b'"),
+        ({"grid": {"pair": "ende"}}, "pair", "Two codes, source first: en-de"),
+        ({"grid": {"pair": "en-en"}}, "pair", "'en-en': a language with itself is no pair"),
+        ({"grid": {"budget": "8k"}}, "budget", "Such as: 8000 steps"),
         ({"name": "My Study"}, "name", "name = 'My Study'"),
+        ({"name": "My Study"}, "name", "lower-case letters, digits and underscores"),
+        ({"pretraining": {"learning_rate": float("inf")}}, "learning_rate", "finite number"),
         ({"pretraining": {"steps": 5, "epochs": 1}}, "pretraining", "steps and epochs are both"),
         ({"base": {"hidden": 7, "heads": 2}}, "base", "hidden 7 is not a multiple of heads 2"),
         (
@@ -225,10 +230,32 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
     assert "a study file is a mapping of settings" in refused_text(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: &a\n- *a\n", "study.yaml:1: an alias stands inside what it stands for"),
+        ("name: a\n? [x, y]\n: 1\n", "study.yaml:2: a key is a list or a mapping"),
+        ("name: a\0b\n", "not valid YAML: unacceptable character"),
+    ],
+)
+def test_yaml_that_names_nothing_is_refused_in_one_line(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    message = refused_text(tmp_path, text)
+    assert words in message and "\n" not in message
+
+
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_bytes(b"\xff\xfe\x00")
-    assert "not a text file" in refused(tmp_path / "study.yaml")
+    (tmp_path / "study.yaml").write_bytes(b"name: a\ntitle: caf\xe9\n")
+    message = refused(tmp_path / "study.yaml")
+    assert "study.yaml:2: not a text file: byte 0xe9 is not UTF-8" in message
     assert "can't be read" in refused(tmp_path)
+
+
+def test_a_study_says_which_columns_of_its_files_are_the_sides(tmp_path: Path) -> None:
+    columns = {"source": "x.txt", "target": None, "format": "tsv", "source_column": 2}
+    study = read_small(tmp_path, bitext=columns)
+    assert (study.bitext.format, study.bitext.source_column) == ("tsv", "2")
 
 
 # --- overrides
@@ -295,3 +322,19 @@ def test_what_an_override_got_wrong_is_placed_at_the_override_not_in_the_file(
     message = refused(path, override)
     assert message.startswith(f"--set {override}: ") and words in message
     assert str(path) not in message
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("storage=s3://AKIA:planted@bucket/prefix", "storage holds a key"),
+        ("tracking_uri=http://ada:planted@10.0.0.1:5000", "tracking_uri holds a password"),
+        ("tracking_uri=postgresql://ada:planted@db/runs", "tracking_uri holds a password"),
+    ],
+)
+def test_a_secret_in_an_address_is_refused_and_not_repeated(
+    tmp_path: Path, setting: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words) as refused:
+        read_study(write_study(tmp_path), [setting])
+    assert "planted" not in str(refused.value)

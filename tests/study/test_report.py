@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from degenerate import DEGENERATE
 from simulated import Answers, World, planted, simulate
 
 from weam_ray.study.analysis import analyse
 from weam_ray.study.answer import answer
+from weam_ray.study.export import write_tables
 from weam_ray.study.report import write_report
 from weam_ray.study.report_input import (
     AlignerFacts,
     CorpusFacts,
+    DivergenceFacts,
     FailedCell,
     Gate,
     Hole,
@@ -23,7 +26,7 @@ from weam_ray.study.report_input import (
     ReportInput,
     RetrievalFacts,
 )
-from weam_ray.study.results import Results
+from weam_ray.study.results import Results, View
 
 SANITY = pd.DataFrame(
     [
@@ -65,6 +68,18 @@ def source(answers: Answers | None = None, **more: object) -> ReportInput:
         ),
         "aligners": (AlignerFacts(domain="medical", pair="en-qaa", size=80, aer=0.08),),
         "retrieval": (RetrievalFacts(method="weam", language="qaa", accuracy=0.5, n=40),),
+        "divergences": (
+            DivergenceFacts(
+                domain="medical",
+                pair="en-qaa",
+                language="qaa",
+                words=0.31,
+                words_within=0.02,
+                subwords=0.21,
+                subwords_within=None,
+                unseen=0.125,
+            ),
+        ),
         "holes": (Hole(factors="law en-qab", reason="no such corpus"),),
         "failures": (FailedCell(factors="cell 7", error="loss is not finite", log="logs/7.log"),),
         "provenance": Provenance(command="weam-ray sweep", packages={"torch": "2.13"}),
@@ -146,22 +161,31 @@ def test_no_effect_is_said_with_what_could_have_been_seen():
     assert "No slope is detectable" in second and "the data can't say" in second
 
 
-DEGENERATE = {
-    "one seed": World(items=60, seeds=1),
-    "one size": World(items=60, sizes=(1000,)),
-    "one pair and language": World(items=60, pairs=("en-qaa",), languages=("qaa",)),
-    "one method": World(items=60, methods=("weam",)),
-    "one item": World(items=1),
-    "no bitext": World(items=60, methods=()),
-    "one of each": World(items=5, seeds=1, sizes=(1000,), pairs=("en-qaa",), methods=("tlm",)),
+SAID = {
+    "no cell": "No cell has finished",
+    "one seed": "one seed says nothing of the spread between seeds",
+    "one size": "How the gain grows with size can't be said",
+    "one item": "1 of the 10 items that it takes at least",
+    "one of each": "nothing can be claimed",
+    "no bitext": "Only cells without bilingual text",
+    "no baseline": "can't be said: no cells of the two",
+    "identical predictions": "these items can't tell them apart",
+    "all-correct predictions": "these items can't tell them apart",
+    "one class for every item": "these items can't tell them apart",
+    "no predictions files": "a cell has no predictions file",
 }
+"""What a page must say of the studies of :data:`degenerate.DEGENERATE`, where it can't answer."""
 
 
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_small_studies_are_reported_without_nonsense(name: str, tmp_path: Path):
-    found = page(tmp_path, source(simulate(DEGENERATE[name])))
-    assert not re.search(r"\b(nan|inf|none,|None|NaT)\b", found.text, re.IGNORECASE & 0)
-    assert "nan" not in found.text.lower().split()
+    given = source(results=DEGENERATE[name]())
+    found = page(tmp_path, given)
+    assert not re.search(r"\b(nan|inf|NaN|None|NaT)\b", found.text)
+    assert SAID.get(name, "") in found.text
+    effects = re.findall(r"One of (\d+\.\d) would be found", found.text)
+    assert all(float(effect) < 100 for effect in effects)
+    assert write_tables(given, tmp_path / "tables")
 
 
 def test_no_finished_cell_is_a_page_too(tmp_path: Path):
@@ -179,17 +203,6 @@ def test_missing_cells_and_missing_baseline_are_said(tmp_path: Path):
         ),
     )
     assert "can't be said" in found.text and "WEAM against TLM" in found.text
-
-
-@pytest.mark.parametrize("right", [True, False])
-def test_identical_predictions_are_reported(right: bool, tmp_path: Path):
-    answers = simulate(World(items=60))
-    labels = answers.gold if right else (answers.gold + 1) % 3
-    for key in answers.predicted:
-        answers.predicted[key] = labels
-    found = page(tmp_path, source(answers))
-    assert "identical on every item" in found.text
-    assert "nan" not in found.text.lower().split()
 
 
 def test_rows_without_predictions_still_make_a_page(tmp_path: Path):
@@ -234,10 +247,86 @@ def test_every_chart_has_a_name_and_a_description_and_ids_are_unique(tmp_path: P
         assert all(name in ids for name in str(chart["aria-labelledby"]).split())
 
 
+def test_what_the_heat_map_colours_say_is_said_in_words_too(tmp_path: Path):
+    found = page(tmp_path, source(simulate(World(items=600, seeds=5, gain=planted(0.03)))))
+    cells = re.findall(r'<td class="(gain|loss|grey)".*?</td>', found.html)
+    said = re.findall(
+        r'<td class="(gain|loss|grey)"[^>]*>[^<]*<span class="unseen"> ([a-z ]+)<', found.html
+    )
+    assert len(said) == len(cells) == 18
+    assert set(said) == {("gain", "holds"), ("grey", "not detectable")}
+
+
+def test_an_extrapolation_is_drawn_apart_and_told_in_the_description(tmp_path: Path):
+    found = page(tmp_path, source(simulate(World(items=600, seeds=5, gain=planted(0.03)))))
+    assert 'class="beyond"' in found.html and 'class="beyond-band"' in found.html
+    told = re.findall(r"Extrapolated \(([a-z-]+), a guess\): ([0-9.]+) % at 64", found.html)
+    assert len(told) == 4  # two methods that gain, in two pairs
+    quiet = page(tmp_path, source(simulate(World(items=300, seeds=4))))
+    assert 'class="beyond"' not in quiet.html and "Extrapolated (" not in quiet.html
+
+
+def test_any_two_methods_and_any_two_sizes_are_compared(tmp_path: Path):
+    given = source(simulate(World(items=60, methods=("tlm", "word-aligned", "weam"))))
+    found = {one.question.name: one for one in analyse(given).pairwise}
+    assert "TLM against word-aligned, 16\u202f000 pairs" in found
+    sizes = [name for name in found if name.startswith("WEAM: ")]
+    assert sizes == [
+        "WEAM: 4\u202f000 against 1\u202f000 pairs",
+        "WEAM: 16\u202f000 against 1\u202f000 pairs",
+        "WEAM: 16\u202f000 against 4\u202f000 pairs",
+    ]
+    assert not any(name.startswith("WEAM against TLM") for name in found)
+    assert all(one.p_holm is not None for one in found.values())
+    assert "WEAM: 16 000 against 1 000 pairs" in page(tmp_path, given).text
+
+
 def test_what_was_dropped_failed_and_could_not_run_is_on_the_page(tmp_path: Path):
     text = page(tmp_path, source(planned_cells=99)).text
     for words in ("duplicate", "too long", "logs/7.log", "no such corpus", "of 99 cells", "2.13"):
         assert words in text
+
+
+def test_nearness_to_the_task_and_causes_are_on_the_page(tmp_path: Path):
+    text = page(tmp_path, source()).text
+    assert "0.310" in text and "12.5" in text
+    assert "from sentence pairs" in text and "from the right links" in text
+    assert "1 domain and pair has a gain and a divergence" in text
+    assert "no cells with subset links" in text
+
+
+def test_a_constant_gain_without_a_slope_names_the_size_that_is_enough():
+    world = World(items=600, seeds=5, gain=lambda method, size, pair: 0.1)
+    given = source(simulate(world))
+    assert (
+        "For +2 points, 1\u202f000 pairs are enough." in answer(given, analyse(given)).sentences[1]
+    )
+
+
+def test_a_size_whose_own_gain_is_in_doubt_is_not_called_enough():
+    """A constant foretells the largest size best here, and so has any gain at every size."""
+    gains = {30: 0.04, 300: 0.28, 3000: 0.29}
+    world = World(
+        pairs=("en-qaa",),
+        sizes=tuple(gains),
+        methods=("weam",),
+        items=1200,
+        seed_sd=0.02,
+        gain=lambda method, size, pair: gains.get(size, 0.0),
+    )
+    given = source(simulate(world))
+    found = analyse(given)
+    assert found.slopes[0].form == "constant" and found.slopes[0].comparison.found
+    assert "For +2 points, 300 pairs are enough." in answer(given, found).sentences[1]
+
+
+def test_a_task_without_a_blind_guess_draws_none_and_is_called_by_its_metric(tmp_path: Path):
+    answers = simulate(World(items=60))
+    for row in answers.rows:
+        row["metric"] = "exact_match"
+    given = source(answers, view=View(metric="exact_match"), chance=0.0)
+    found = page(tmp_path, given)
+    assert "Exact match by size" in found.text and "chance" not in found.text.split("Gates")[0]
 
 
 def test_the_same_input_gives_the_same_page(tmp_path: Path):

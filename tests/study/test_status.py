@@ -64,8 +64,21 @@ def test_a_job_whose_log_was_just_written_is_running_and_says_how_far(study: Stu
     )
 
 
+def test_corpora_and_links_are_seen_while_they_are_made(study: StudyConfig) -> None:
+    write_log(study, "shared.bitext", said("corpora and links"), said("corpus 1/3 {}"), ago=20)
+    assert status_of(study).running[0].doing == "corpus 1/3"
+
+
 def test_a_log_that_fell_silent_is_not_running(study: StudyConfig) -> None:
     write_log(study, "law.en-de.2.weam.s0", said("encoder 40/700 {}"), ago=61)
+    assert status_of(study).running == ()
+
+
+@pytest.mark.parametrize("last", ["base/1234 done, recorded 3.0 s", "corpora and links done"])
+def test_what_cells_share_is_not_running_any_more_once_it_is_done(
+    study: StudyConfig, last: str
+) -> None:
+    write_log(study, "shared.base.1234", said("base 4/4 {}"), said(last), ago=5)
     assert status_of(study).running == ()
 
 

@@ -197,14 +197,14 @@ def test_progress_and_facts_tell_what_was_spent(
 
 
 def test_a_loss_that_explodes_is_named(encoder: Path, items: pa.Table, tmp_path: Path) -> None:
-    from weam_ray.transfer.fine_tuning import _Run
+    from weam_ray.transfer.run import Run
 
     config = QUICK.model_copy(update={"steps": 3})
     with (
         pytest.raises(ConfigError, match="loss is nan at step 1"),
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(_Run, "_step", lambda *_: torch.tensor(float("nan")))
+        patch.setattr(Run, "_step", lambda *_: torch.tensor(float("nan")))
         fine_tune(encoder, items, config, tmp_path)
 
 

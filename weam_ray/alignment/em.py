@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +16,14 @@ from numpy.typing import NDArray
 from weam_ray.alignment.config import AlignmentConfig
 from weam_ray.alignment.kernels import LOG_UNIT, UNSEEN
 from weam_ray.alignment.numerics import weights
-from weam_ray.alignment.shard import Entries, Parameters, Partial, Shard, fixed_point
-from weam_ray.alignment.text import Text, cells_by_type
+from weam_ray.alignment.shard import Entries, Parameters, Partial, Shard, Told, fixed_point, floor
+from weam_ray.alignment.spilling import Memory, Shelf
+from weam_ray.alignment.text import Text, cells_by_type, in_order_of_text, sorted_in_runs
 
 _TENSION_STEPS = 8
 _TENSION_RATE = 20.0
-_TENSION_BOUNDS = (0.1, 14.0)
+TENSION_BOUNDS = (0.1, 14.0)
+"""Between which the tension is estimated. Source: fast_align."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +87,7 @@ class Coordinator:
 
     def _optimise_tension(self, feature: float, words: int) -> None:
         # Gradient ascent on the tension, with fast_align's steps and bounds.
-        low, high = _TENSION_BOUNDS
+        low, high = TENSION_BOUNDS
         for _ in range(_TENSION_STEPS):
             expected = self.text.shapes.feature(self._tension) / words
             moved = self._tension + (feature - expected) * _TENSION_RATE
@@ -99,14 +103,124 @@ class Coordinator:
         return np.asarray(1.0 / out, np.float64)
 
 
+class Team(Protocol):
+    """The shards of one direction, wherever they work; together they own all target types.
+
+    ``told`` may hear of blocks as they are done; a team that does not know leaves it out.
+    """
+
+    def discover(self, told: Told) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """As :meth:`.shard.Shard.discover`, of all types."""
+
+    def step(self, parameters: Parameters, told: Told) -> Sequence[Partial]:
+        """All shards' answers to one counting iteration, in any order."""
+
+    def links(
+        self, parameters: Parameters, *, scores: bool, told: Told
+    ) -> tuple[NDArray[np.int16], NDArray[np.float64] | None]:
+        """As :meth:`.shard.Shard.links`, of all records in the order of types."""
+
+    def entries(self, parameters: Parameters) -> Iterator[Entries]:
+        """Translation probabilities, in the order of types."""
+
+
+Hire = Callable[[Text, AlignmentConfig], AbstractContextManager[Team]]
+"""Brings a team together for one direction, for the length of a block."""
+
+RUN_RECORDS = 1 << 25
+"""Where records go to disk, so many are sorted at a time: 6 bytes each, a pass over the text."""
+
+
+class Threads:
+    """A team in this process."""
+
+    def __init__(
+        self,
+        text: Text,
+        config: AlignmentConfig,
+        *,
+        shards: int = 1,
+        threads: int = 1,
+        shelf: Shelf | None = None,
+    ) -> None:
+        shelf = shelf or Memory()
+        cells = cells_by_type(text)
+        at_most = RUN_RECORDS if shelf.on_disk else max(1, text.words)
+        self.shards = [
+            Shard(
+                text.ground,
+                sorted_in_runs(text, cells, first, last, at_most),
+                config,
+                threads=threads,
+                shelf=shelf,
+            )
+            for first, last in split_types(cells, shards)
+        ]
+
+    def discover(self, told: Told) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Who meets whom."""
+        return together([shard.discover(told) for shard in self.shards])
+
+    def step(self, parameters: Parameters, told: Told) -> Sequence[Partial]:
+        """One after the other."""
+        return [shard.step(parameters, told) for shard in self.shards]
+
+    def links(
+        self, parameters: Parameters, *, scores: bool, told: Told
+    ) -> tuple[NDArray[np.int16], NDArray[np.float64] | None]:
+        """One after the other."""
+        return end_to_end(
+            [shard.links(parameters, scores=scores, told=told) for shard in self.shards]
+        )
+
+    def entries(self, parameters: Parameters) -> Iterator[Entries]:
+        """Block by block."""
+        return (part for shard in self.shards for part in shard.entries(parameters))
+
+
+def threads_of(shards: int = 1, threads: int = 1, shelf: Shelf | None = None) -> Hire:
+    """Hires this process' own threads; ``shelf`` says where they keep things meanwhile."""
+
+    @contextmanager
+    def hire(text: Text, config: AlignmentConfig) -> Iterator[Team]:
+        with (shelf or Memory()).another() as own:
+            team = Threads(text, config, shards=shards, threads=threads, shelf=own)
+            if shelf is not None:
+                # The explained side is not wanted again before the end.
+                shelf.release()
+            yield team
+
+    return hire
+
+
+def together(
+    found: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What consecutive shards discovered, as one."""
+    return (
+        np.sum([of_sources for of_sources, _ in found], axis=0),
+        np.concatenate([of_targets for _, of_targets in found]),
+    )
+
+
+def end_to_end(
+    found: Sequence[tuple[NDArray[np.int16], NDArray[np.float64] | None]],
+) -> tuple[NDArray[np.int16], NDArray[np.float64] | None]:
+    """The links and scores of consecutive shards, as one."""
+    if len(found) == 1:
+        return found[0]
+    scores = [part for _, part in found if part is not None]
+    return np.concatenate([links for links, _ in found]), np.concatenate(scores) if scores else None
+
+
 @dataclass(frozen=True, eq=False)
 class Trained:
     """One direction after EM."""
 
-    links: NDArray[np.int32]
-    """int32[target words]: the source position that explains each, or -1."""
+    links: NDArray[np.int16]
+    """int16[target words]: the source position that explains each, or -1."""
     scores: NDArray[np.float64] | None
-    """float64[target words]: log-probability of each, where asked for."""
+    """float64[S]: log-probability of the words of each pair, where asked for."""
     parameters: Parameters
     history: list[Iteration]
     met: NDArray[np.int64] | None
@@ -117,61 +231,92 @@ class Trained:
     """float64[V + 1]: probability of a target word with which a source word has no entry."""
 
 
-def split_types(text: Text, shards: int) -> list[tuple[int, int]]:
-    """Bounds of ``shards`` runs of target types with about as many cells each."""
-    done = np.cumsum(cells_by_type(text)[1:])
+def split_types(cells: NDArray[np.int64], shards: int) -> list[tuple[int, int]]:
+    """Bounds of ``shards`` runs of target types with about as many cells each.
+
+    Args:
+        cells: what :func:`.text.cells_by_type` gives.
+    """
+    done = np.cumsum(cells[1:])
     total = int(done[-1]) if len(done) else 0
     marks = [total * part // shards for part in range(1, shards)]
     inner = (np.searchsorted(done, marks, side="left") + 1).tolist()
-    bounds = [1, *inner, text.target.types + 1]
+    bounds = [1, *inner, len(cells)]
     return [(first, max(first, last)) for first, last in zip(bounds, bounds[1:], strict=False)]
+
+
+Tick = Callable[[int, float], None]
+"""Is told how many iterations are done, and what share of the next one."""
+
+
+def no_tick(_: int, __: float) -> None:
+    """Where nobody wants to know."""
+
+
+class _Meter:
+    """How far EM is, told at each block's and each iteration's end."""
+
+    def __init__(self, cells: int, tick: Tick) -> None:
+        self._all = cells
+        self._tick = tick
+        self._iterations = 0
+        self._cells = 0
+
+    def block(self, cells: int) -> None:
+        """A block is done. With the last one a pass is, but not yet the iteration."""
+        self._cells += cells
+        if self._cells < self._all:
+            self._tick(self._iterations, self._cells / self._all)
+
+    def iteration(self) -> None:
+        """An iteration is done."""
+        self._iterations += 1
+        self._cells = 0
+        self._tick(self._iterations, 0.0)
 
 
 def train(
     text: Text,
     config: AlignmentConfig,
+    hire: Hire | None = None,
     *,
-    shards: int = 1,
-    threads: int = 1,
     scores: bool = False,
     entries: bool = False,
     distinct: NDArray[np.int64] | None = None,
-    tick: Callable[[], None] = lambda: None,
+    tick: Tick = no_tick,
 ) -> Trained:
-    """One direction, in this process. The result is the same for any ``shards`` and ``threads``.
+    """One direction. The result is the same for any team.
 
     Args:
+        hire: where the team comes from; one thread of this process if None.
         distinct: how many target types each source word meets, int64[V + 1], where the other
             direction has counted it; else it is counted.
-        tick: called after each of the ``config.iterations`` iterations.
+        tick: called after each of the ``config.iterations`` iterations, and within one after each
+            block of a team that tells of them.
     """
-    bounds = split_types(text, shards)
-    owners = [Shard(text, first, last, config, threads=threads) for first, last in bounds]
-    met = None
-    if distinct is None:
-        found = [owner.discover() for owner in owners]
-        distinct = np.sum([of_sources for of_sources, _ in found], axis=0)
-        # The null word of the other direction meets every source word that occurs.
-        occurring = np.array([np.count_nonzero(distinct[1:])])
-        met = np.concatenate([occurring, *(of_targets for _, of_targets in found)])
-    coordinator = Coordinator(text, config, distinct)
-    parameters = coordinator.start()
-    tick()
-    for _ in range(config.iterations - 2):
-        parameters = coordinator.update([owner.step(parameters) for owner in owners])
-        tick()
-    links = np.full(len(text.target.tokens), -1, np.int32)
-    of_words = np.zeros(len(links)) if scores else None
-    for owner in owners:
-        owner.links(parameters, links, of_words)
-    tick()
-    kept = [part for owner in owners for part in owner.entries(parameters)] if entries else []
+    meter = _Meter(text.ground.cells, tick)
+    with (hire or threads_of())(text, config) as team:
+        met = None
+        if distinct is None:
+            distinct, of_targets = team.discover(meter.block)
+            # The null word of the other direction meets every source word that occurs.
+            met = np.concatenate([[np.count_nonzero(distinct[1:])], of_targets])
+        coordinator = Coordinator(text, config, distinct)
+        parameters = coordinator.start()
+        meter.iteration()
+        for _ in range(config.iterations - 2):
+            parameters = coordinator.update(team.step(parameters, meter.block))
+            meter.iteration()
+        found = team.links(parameters, scores=scores, told=meter.block)
+        kept = list(team.entries(parameters)) if entries else []
+    links, of_pairs = in_order_of_text(text, *found)
+    meter.iteration()
     return Trained(
         links=links,
-        scores=of_words,
+        scores=of_pairs,
         parameters=parameters,
         history=coordinator.history,
         met=met,
         entries=kept,
-        floor=owners[0].floor(parameters),
+        floor=floor(parameters, config),
     )

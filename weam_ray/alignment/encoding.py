@@ -30,17 +30,28 @@ class Side:
 
 
 def by_frequency(side: Side) -> tuple[Side, NDArray[np.int64]]:
-    """The side with its types renumbered, the most frequent first, ties in the old order.
-
-    Hot words then lie together, in cache. Returns the side and ``old`` int64[types], the former
-    number of the types 1, 2, ...
-    """
-    counts = np.bincount(side.tokens, minlength=side.types + 1)[1:]
-    old = np.argsort(-counts, kind="stable") + 1
-    new = np.empty(side.types + 1, np.int32)
-    new[0] = 0
-    new[old] = np.arange(1, side.types + 1, dtype=np.int32)
+    """The side with its types renumbered by :func:`frequency_ranks`, and their former numbers."""
+    new, old = frequency_ranks(np.bincount(side.tokens, minlength=side.types + 1)[1:])
     return Side(new[side.tokens], side.starts, side.types), old
+
+
+def frequency_ranks(counts: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """New numbers for types 1, 2, ..., the most frequent first, ties in the old order.
+
+    Hot words then lie together, in cache.
+
+    Args:
+        counts: int64[types], occurrences.
+
+    Returns:
+        ``new`` int32[types + 1], by old number, and ``old`` int64[types], the former number of the
+        types 1, 2, ...
+    """
+    old = np.argsort(-counts, kind="stable") + 1
+    new = np.empty(len(counts) + 1, np.int32)
+    new[0] = 0
+    new[old] = np.arange(1, len(counts) + 1, dtype=np.int32)
+    return new, old
 
 
 def renumber(side: Side, words: list[bytes], known: list[bytes]) -> Side:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
-import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,15 @@ from weam_ray.alignment.encoding import Side
 from weam_ray.alignment.growing import format_links
 from weam_ray.alignment.interning import Vocabulary, split_words
 from weam_ray.alignment.links import Links
+from weam_ray.alignment.outputs import created
+from weam_ray.alignment.spilling import Gathering, Memory, Shelf
 from weam_ray.errors import DataError
 
 CHUNK = 1 << 23
 """Bytes of text looked at in one go."""
 
-_LINES = 1 << 16
+ROWS = 1 << 16
+"""Lines of links made in one go."""
 
 
 @contextmanager
@@ -44,46 +46,38 @@ def opened(path: Path) -> Iterator[io.BufferedIOBase]:
             yield raw
             return
         try:
+            if not raw.peek(1):
+                raise EOFError("it is empty")
             with gzip.GzipFile("", "rb", fileobj=raw) as stream:
                 yield stream
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"damaged gzip file: {error}", place=str(path)) from None
 
 
-@contextmanager
-def created(path: Path) -> Iterator[io.BufferedIOBase]:
-    """A file to write bytes to, packed if its name ends in ``.gz``; whole or not there at all.
+@dataclass(frozen=True, eq=False)
+class Numbered:
+    """A file's words as numbers, as long as they may still get others."""
 
-    Raises:
-        DataError: it can't be written.
-    """
-    draft = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-    try:
-        with open(draft, "wb") as raw:
-            if path.suffix == ".gz":
-                # No name and time in the header: equal links make equal files.
-                with gzip.GzipFile("", "wb", 6, raw, mtime=0) as stream:
-                    yield stream
-            else:
-                yield raw
-        os.replace(draft, path)
-    except OSError as error:
-        raise DataError(f"can't write: {error.strerror}", place=str(path)) from None
-    finally:
-        draft.unlink(missing_ok=True)
+    tokens: Gathering
+    starts: NDArray[np.int64]
+    """int64[lines + 1]: where each line's words begin."""
+    counts: NDArray[np.int64]
+    """int64[types + 1]: occurrences of each type."""
 
 
-def read_side(path: Path, vocabulary: Vocabulary) -> Side:
-    """The words of a UTF-8 file, plain or gzipped, split at ASCII white space.
+def number_words(path: Path, vocabulary: Vocabulary, shelf: Shelf) -> Numbered:
+    """The words of a UTF-8 file, plain or gzipped, split at ASCII white space, chunk by chunk.
 
     Every line feed ends a line; a last line without one counts. New words join ``vocabulary``,
-    whose numbering the side has.
+    whose numbering the words have.
 
     Raises:
         DataError: the file can't be read or is not UTF-8; file and line are named.
+        ResourceError: a shelf on disk is full.
     """
-    tokens: list[NDArray[np.int32]] = []
-    lengths: list[NDArray[np.int64]] = []
+    tokens = shelf.gather()
+    lengths: list[NDArray[np.int32]] = []
+    counts = np.zeros(1, np.int64)
     line = 0
     for chunk in _whole_lines(path):
         _check_utf8(chunk, path, line)
@@ -92,12 +86,26 @@ def read_side(path: Path, vocabulary: Vocabulary) -> Side:
         ends = np.empty_like(begins)
         starts = np.zeros(chunk.count(b"\n") + 2, np.int64)
         words, lines = split_words(buffer, len(chunk), begins, ends, starts)
-        tokens.append(vocabulary.number(buffer, begins[:words], ends[:words]))
-        lengths.append(np.diff(starts[: lines + 1]))
+        numbers = vocabulary.number(buffer, begins[:words], ends[:words])
+        tokens.add(numbers)
+        more = np.bincount(numbers, minlength=vocabulary.types + 1)
+        more[: len(counts)] += counts
+        counts = more
+        lengths.append(np.diff(starts[: lines + 1]).astype(np.int32))
         line += lines
     offsets = np.zeros(line + 1, np.int64)
-    np.cumsum(np.concatenate([*lengths, np.empty(0, np.int64)]), out=offsets[1:])
-    return Side(np.concatenate([*tokens, np.empty(0, np.int32)]), offsets, vocabulary.types)
+    np.cumsum(np.concatenate([*lengths, np.empty(0, np.int32)]), out=offsets[1:])
+    return Numbered(tokens, offsets, counts)
+
+
+def read_side(path: Path, vocabulary: Vocabulary) -> Side:
+    """As :func:`number_words`, with the numbers that the vocabulary gives.
+
+    Raises:
+        DataError: the file can't be read or is not UTF-8; file and line are named.
+    """
+    numbered = number_words(path, vocabulary, Memory())
+    return Side(numbered.tokens.finish(), numbered.starts, vocabulary.types)
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:
@@ -119,22 +127,31 @@ def _check_utf8(chunk: bytes, path: Path, lines_before: int) -> None:
         chunk.decode("utf8")
     except UnicodeDecodeError as error:
         line = lines_before + chunk.count(b"\n", 0, error.start) + 1
+        packed = line == 1 and chunk.startswith(b"\x1f\x8b")
+        cure = "Let its name end in .gz." if packed else "Convert the file to UTF-8."
         raise DataError(
             f"invalid UTF-8 (byte {chunk[error.start]:#04x})",
             place=f"{path}:{line}",
-            cure="Convert the file to UTF-8.",
+            cure=cure,
         ) from None
 
 
 def write_links(links: Links, path: Path) -> None:
     """Write links, one line a pair, whole or not at all; gzipped if the name ends in ``.gz``."""
+    write_parts([links], path)
+
+
+def write_parts(parts: Iterable[Links], path: Path) -> None:
+    """As :func:`write_links`, for links that come some pairs at a time."""
     with created(path) as stream:
-        for first in range(0, len(links), _LINES):
-            last = min(first + _LINES, len(links))
-            size = int(links.offsets[last] - links.offsets[first])
-            out = np.empty(22 * size + last - first, np.uint8)
-            used = format_links(links.offsets[first : last + 1], links.source, links.target, out)
-            stream.write(out[:used].data)
+        for links in parts:
+            for first in range(0, len(links), ROWS):
+                last = min(first + ROWS, len(links))
+                size = int(links.offsets[last] - links.offsets[first])
+                out = np.empty(22 * size + last - first, np.uint8)
+                offsets = links.offsets[first : last + 1]
+                used = format_links(offsets, links.source, links.target, out)
+                stream.write(out[:used].data)
 
 
 def write_scores(scores: NDArray[np.float64], path: Path) -> None:

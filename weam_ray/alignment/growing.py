@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from numba import njit, types
 
-from weam_ray.alignment.numerics import FLAGS, I32, I64, U8, i32, i64, kernel
+from weam_ray.alignment.numerics import FLAGS, I32, I64, U8, i16, i32, i64, kernel
 
 _FORWARD, _REVERSE, _BOTH = 1, 2, 3
 
 
-@kernel(types.int64(i32, i64, types.boolean, I64, I32, I32))
+@kernel(types.int64(i16, i64, types.boolean, I64, I32, I32))
 def collect(  # type: ignore[no-untyped-def]
     best, explained_starts, reverse, offsets, source, target
 ):
-    """Links as CSR from ``best`` int32[explained words]: the other side's position, or -1.
+    """Links as CSR from ``best`` int16[explained words]: the other side's position, or -1.
 
     Returns how many there are; ``source`` and ``target`` have room for one an explained word.
     """

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from weam_ray.alignment.diagonal import PRIOR
 from weam_ray.alignment.numerics import (
     F64,
+    I16,
     I32,
     I64,
     LEAST,
@@ -47,6 +48,11 @@ LOG_UNIT = 1024.0
 
 UNSEEN = 1e-9
 """Probability of a pair of words of which one is unknown. Source: fast_align."""
+
+RARE = 1e3
+"""A source word whose parameter is larger keeps all its entries: it has a seventh of a count or
+less, so that what is hopeless beside others' counts may be all there is of its own, and its
+probability then one. Such words stand in short sentences alone, and have few entries."""
 
 CLEARLY = 1 + 1e-9
 """Words this near to the best tie with it, and the leftmost is linked: rounding must not decide
@@ -212,8 +218,9 @@ def begin(  # type: ignore[no-untyped-def]
     """The first two iterations of each type in one go: what the first one counts is not kept.
 
     Entries whose count after the second is not above ``least`` float64[longest source + 1], by the
-    longest sentence of the type, are dropped. ``word`` int32[V + 2] and ``count`` float64[V + 1]
-    are scratch. Returns how many entries there are.
+    longest sentence of the type, are dropped, but for source words of next to no counts at all
+    (:data:`RARE`). ``word`` int32[V + 2] and ``count`` float64[V + 1] are scratch. Returns how many
+    entries there are.
     """
     tokens, starts, shape_of = given
     sentence, position, type_ptr = records
@@ -256,7 +263,7 @@ def begin(  # type: ignore[no-untyped-def]
             totals[e] += np.int64(value * scale + 0.5)
             row_word[entries] = word[k]
             row_count[entries] = value
-            entries += U(value > enough)
+            entries += U((value > enough) | (inverse[e] > RARE))
         row_ptr[t + 1] = entries
     return np.int64(entries)
 
@@ -295,17 +302,17 @@ def count(  # type: ignore[no-untyped-def]
 
 @kernel(
     types.void(
-        GIVEN, PRIOR, RECORDS, i64, i64, i32, f64, f64, f64, flags,
-        types.float64, F64, F64, I32, F64,
+        GIVEN, PRIOR, RECORDS, i64, i32, f64, f64, f64, flags,
+        types.float64, F64, F64, I16, F64,
     )
 )  # fmt: skip
 def link(  # type: ignore[no-untyped-def]
-    given, prior, records, target_starts, row_ptr, row_word, row_prob, null_prob, floor, known,
+    given, prior, records, row_ptr, row_word, row_prob, null_prob, floor, known,
     null_prior, probs, buffer, links, scores,
 ):  # fmt: skip
-    """The most probable source position of each target word, or -1, into ``links`` int32[words].
+    """The most probable source position of each record's word, or -1, into ``links`` int16[R].
 
-    ``scores`` float64[words], or empty, gets the log-probability of each word. Ties go to the null
+    ``scores`` float64[R], or empty, gets the log-probability of each. Ties go to the null
     word, then to the leftmost. ``floor`` float64[V + 1] is the probability that a source word gives
     a target word that it has no entry with; ``probs`` float64[V + 1] is scratch that equals it. A
     type that is not ``known`` (bool[types]) is as probable beside any word.
@@ -344,9 +351,8 @@ def link(  # type: ignore[no-untyped-def]
                 place = 0
                 while buffer[U(place)] * CLEARLY < best:
                     place += 1
-            at = target_starts[s] + position[r]
-            links[at] = place
+            links[r] = place
             if scores.size:
-                scores[at] = math.log(max(total, LEAST))
+                scores[r] = math.log(max(total, LEAST))
         for k in range(row_ptr[t], row_ptr[t + 1]):
             probs[row_word[k]] = floor[row_word[k]]

@@ -17,15 +17,20 @@ LEAST = 1e-300
 
 _SMALL = 1e-150
 _TINY = 1e-100
-u8, i32, i64, f64, flags = (
+u8, i16, i32, i64, f64, flags = (
     types.Array(kind, 1, "C", readonly=True)
-    for kind in (types.uint8, types.int32, types.int64, types.float64, types.boolean)
-)
+    for kind in (
+        types.uint8, types.int16, types.int32, types.int64, types.float64, types.boolean
+    )
+)  # fmt: skip
 f64x2 = types.Array(types.float64, 2, "C", readonly=True)
-U8, I32, I64, F64, FLAGS = (
+U8, U16, I16, I32, I64, F64, FLAGS = (
     types.Array(kind, 1, "C")
-    for kind in (types.uint8, types.int32, types.int64, types.float64, types.boolean)
-)
+    for kind in (
+        types.uint8, types.uint16, types.int16, types.int32, types.int64, types.float64,
+        types.boolean,
+    )
+)  # fmt: skip
 F64x2 = types.Array(types.float64, 2, "C")
 
 

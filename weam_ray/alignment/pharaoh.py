@@ -11,7 +11,7 @@ from weam_ray.alignment.files import opened
 from weam_ray.alignment.links import Links
 from weam_ray.errors import DataError
 
-_LINK = re.compile(r"(\d{1,9})([-p?])(\d{1,9})\Z")
+_LINK = re.compile(r"([0-9]{1,9})([-p?])([0-9]{1,9})\Z")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,11 +128,24 @@ def _find_base(
     return 1, "no index is 0 in the whole file"
 
 
+def check_bounds(links: Links, lengths: Sequence[tuple[int, int]], path: Path) -> None:
+    """Refuse 0-based links of a file that are not of this text.
+
+    Args:
+        lengths: words on both sides of each pair.
+
+    Raises:
+        DataError: the numbers of lines differ, or a link is of no word; its line is named.
+    """
+    _check_bounds(list(links), 0, lengths, path, "Count words from 0.")
+
+
 def _check_bounds(
     rows: list[list[tuple[int, int]]],
     base: int,
     lengths: Sequence[tuple[int, int]] | None,
     path: Path,
+    cure: str = "Use index base 1.",
 ) -> None:
     if lengths is None:
         return
@@ -143,9 +156,8 @@ def _check_bounds(
     for number, (row, (m, n)) in enumerate(zip(rows, lengths, strict=True), 1):
         for i, j in row:
             if i - base >= m or j - base >= n:
-                hint = "Use index base 1." if base == 0 and i <= m and j <= n else None
                 raise DataError(
                     f"link {i}-{j} of a pair of {m} and {n} words, counted from {base}",
                     place=f"{path}:{number}",
-                    cure=hint,
+                    cure=cure if base == 0 and i <= m and j <= n else None,
                 )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from numba import types
 
 from weam_ray.alignment.kernels import GIVEN
-from weam_ray.alignment.numerics import I32, I64, i32, i64, kernel
-
-_U16 = types.Array(types.uint16, 1, "C")
+from weam_ray.alignment.numerics import F64, FLAGS, I16, I32, I64, U16, f64, i16, i32, i64, kernel
 
 
 @kernel(types.void(i32, i64, i32, i32, I64))
@@ -31,7 +29,7 @@ def count_records(tokens, starts, shape, first, counts):  # type: ignore[no-unty
                     counts[t + 1] += 1
 
 
-@kernel(types.void(i32, i64, i32, types.int64, I64, I32, _U16))
+@kernel(types.void(i32, i64, i32, types.int64, I64, I32, U16))
 def fill_records(  # type: ignore[no-untyped-def]
     tokens, starts, shape, first, places, sentence, position
 ):
@@ -58,3 +56,42 @@ def sum_expected(given, source_lengths, offsets, expected, totals):  # type: ign
             begin = given.starts[s]
             for i in range(source_lengths[shape]):
                 totals[given.tokens[begin + i]] += expected[offsets[shape] + i]
+
+
+@kernel(types.void(i32, i64, i32, I64, i16, f64, I16, F64))
+def place_records(  # type: ignore[no-untyped-def]
+    tokens, starts, shape, places, links, scores, of_words, of_pairs
+):
+    """From the order of sorted records back to the order of text.
+
+    ``places`` int64[T + 1] holds where each type's records begin, and moves on. ``of_words``
+    int16[words] gets each word's link. ``of_pairs`` float64[S], or empty, gets sums of ``scores``,
+    added up in the order of words.
+    """
+    for s in range(shape.size):
+        if shape[s] >= 0:
+            total = 0.0
+            for at in range(starts[s], starts[s + 1]):
+                t = tokens[at]
+                place = places[t]
+                places[t] = place + 1
+                of_words[at] = links[place]
+                if of_pairs.size:
+                    total += scores[place]
+            if of_pairs.size:
+                of_pairs[s] = total
+
+
+@kernel(types.void(GIVEN, i32, i32, FLAGS, FLAGS))
+def mark_words(given, source_lengths, sentence, done, marks):  # type: ignore[no-untyped-def]
+    """Set ``marks`` bool[V + 1] at the source words of the sentences int32[R], in any order.
+
+    ``done`` bool[S] tells which sentences were met before.
+    """
+    for r in range(sentence.size):
+        s = sentence[r]
+        if not done[s]:
+            done[s] = True
+            begin = given.starts[s]
+            for at in range(begin, begin + source_lengths[given.shape[s]]):
+                marks[given.tokens[at]] = True

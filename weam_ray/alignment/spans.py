@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from weam_ray.alignment.encoding import Side, by_frequency
 from weam_ray.alignment.interning import Vocabulary, place_spans
@@ -44,17 +45,23 @@ def encode_spans(texts: pa.ChunkedArray, spans: pa.ChunkedArray, casefold: bool,
         raise DataError(f"{name}_spans out of order or beyond the text", place=f"row {wrong + 1}")
     vocabulary = Vocabulary()
     tokens = vocabulary.number(buffer, begins, ends)
-    side = Side(tokens, span_starts // 2, vocabulary.types)
-    return by_frequency(fold_case(side, vocabulary.words())[0] if casefold else side)[0]
+    merged, words = merge_types(vocabulary.words(), casefold)
+    return by_frequency(Side(merged[tokens], span_starts // 2, len(words)))[0]
 
 
-def fold_case(side: Side, words: list[bytes]) -> tuple[Side, list[bytes]]:
-    """The side with types merged that differ in case only, and the types' folded words."""
+def merge_types(words: list[bytes], casefold: bool) -> tuple[NDArray[np.int32], list[bytes]]:
+    """Numbers for types of which some are one when case does not count.
+
+    Returns:
+        int32[types + 1], the number that each type gets, and the words of these numbers.
+    """
+    if not casefold:
+        return np.arange(len(words) + 1, dtype=np.int32), words
     folded: dict[bytes, int] = {}
-    new = np.zeros(side.types + 1, np.int32)
+    new = np.zeros(len(words) + 1, np.int32)
     for number, word in enumerate(words, 1):
         # Ill-formed bytes stand for themselves.
         lower = word.decode("utf8", "surrogateescape").casefold()
         key = lower.encode("utf8", "surrogateescape")
         new[number] = folded.setdefault(key, len(folded) + 1)
-    return Side(new[side.tokens], side.starts, len(folded)), list(folded)
+    return new, list(folded)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from weam_ray.alignment import memory
 from weam_ray.alignment.align import Alignment, align_encoded
 from weam_ray.alignment.config import AlignmentConfig
+from weam_ray.alignment.em import Hire, threads_of
 from weam_ray.alignment.encoding import Side
 from weam_ray.alignment.links import Links
 from weam_ray.alignment.quality import aer
 from weam_ray.alignment.spans import encode_spans
+from weam_ray.alignment.spilling import shelf_of
 from weam_ray.errors import DataError
 from weam_ray.progress import Report, silent
 
@@ -24,12 +29,14 @@ def align_table(
     config: AlignmentConfig,
     *,
     threads: int = 1,
+    hire: Hire | None = None,
     report: Report = silent,
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Align the words of a table of pairs.
 
     Args:
         pairs: columns of ``pairs.parquet``; of ``gold``, where there is one, an error rate is made.
+        hire: another team than ``threads`` of this process; the links are the same.
 
     Returns:
         The table of ``links.parquet``, row by row as ``pairs``, and facts as JSON values: pairs,
@@ -38,6 +45,7 @@ def align_table(
 
     Raises:
         DataError: columns are missing, or spans that don't fit the text.
+        ResourceError: not enough memory, and not enough disk for work files instead.
     """
     needed = ("pair_id", "source", "target", "source_spans", "target_spans")
     if missing := [name for name in needed if name not in pairs.column_names]:
@@ -46,7 +54,12 @@ def align_table(
         encode_spans(pairs[side], pairs[f"{side}_spans"], config.casefold, side)
         for side in ("source", "target")
     )
-    alignment = align_encoded(source, target, config, threads=threads, report=report)
+    folder = Path(tempfile.gettempdir())
+    options = memory.layouts(source, target, config, threads=threads)
+    layout = memory.choose(options, memory.available(), folder)
+    with shelf_of(not layout.on_disk, folder) as shelf:
+        hire = hire or threads_of(threads=threads, shelf=shelf)
+        alignment = align_encoded(source, target, config, hire=hire, report=report)
     table = pa.table(
         [pairs["pair_id"].combine_chunks(), alignment.links.to_arrow()], schema=LINKS_SCHEMA
     )

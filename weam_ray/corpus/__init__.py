@@ -17,6 +17,7 @@ from weam_ray.corpus.config import (
     CorpusConfig,
 )
 from weam_ray.corpus.contamination import ContaminationIndex
+from weam_ray.corpus.counting import rows_at_most
 from weam_ray.corpus.hashing import pair_ids
 from weam_ray.corpus.languages import language_name, normalise_language
 from weam_ray.corpus.lines import read_lines
@@ -56,6 +57,7 @@ __all__ = [
     "read_blocks",
     "read_corpus",
     "read_lines",
+    "rows_at_most",
     "shuffle_pairs",
     "spans_to_words",
     "take_subset",

@@ -170,6 +170,10 @@ class CorpusConfig(StageConfig):
                 place="segmenter",
                 cure="Set segmenter: whitespace.",
             )
+        if layout == "tsv" and (side := self._column_zero()):
+            raise ConfigError(
+                "columns of a TSV file are counted from 1.", place=side, cure="The first is 1."
+            )
         if layout != "tsv" and layout != "parquet" and (self.source_column or self.target_column):
             raise ConfigError(
                 f"a {layout} file has no columns.",
@@ -177,6 +181,11 @@ class CorpusConfig(StageConfig):
                 cure="Remove it, or set format: tsv or parquet.",
             )
         return self
+
+    def _column_zero(self) -> str | None:
+        # Taken as a place in a list, 0 would be the last column.
+        columns = {"source_column": self.source_column, "target_column": self.target_column}
+        return next((side for side, one in columns.items() if one and one.strip("0") == ""), None)
 
     @property
     def layout(self) -> Format:

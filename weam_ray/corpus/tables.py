@@ -6,10 +6,13 @@ Each reader yields blocks as (number of the first row, [source texts, target tex
 from __future__ import annotations
 
 import gzip
+import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 from xml.etree import ElementTree
 
 import pyarrow as pa
@@ -67,33 +70,90 @@ def _named_column(name: str, header: str, path: Path) -> int:
 
 
 def read_parquet(config: CorpusConfig, block_rows: int) -> Iterator[Rows]:
-    """Two string columns, or two fields of a Hub data set's ``translation`` column.
+    """Two string columns, or two fields of a Hub data set's ``translation`` column; plain or .gz.
 
     Raises:
-        DataError: not a parquet file, or a NUL character in a row.
+        DataError: not a parquet file, a damaged one, or a row with a NUL character or without
+            UTF-8.
         ConfigError: it lacks a column or language.
     """
+    with _unzipped(config.source) as source:
+        try:
+            file = pq.ParquetFile(source)
+        except (pa.ArrowException, OSError) as error:
+            raise _no_parquet("not a parquet file", error, config.source) from None
+        with file:
+            paths = [
+                _parquet_column(file.schema_arrow, config, name, side)
+                for name, side in (
+                    (config.source_column, "source"),
+                    (config.target_column, "target"),
+                )
+            ]
+            line = 1
+            for batch in _batches(file, config.source, block_rows, paths):
+                columns = [_texts(batch, path, config.source, line) for path in paths]
+                _refuse_nul(config.source, line, columns)
+                yield line, columns
+                line += len(batch)
+
+
+@contextmanager
+def _unzipped(path: Path) -> Iterator[Path | IO[bytes]]:
+    """The file itself; of one that was zipped a copy, for parquet is read from its end."""
+    with open(path, "rb") as plain:
+        if plain.read(2) != b"\x1f\x8b":
+            yield path
+            return
+        plain.seek(0)
+        with tempfile.TemporaryFile() as whole:
+            try:
+                shutil.copyfileobj(gzip.GzipFile(fileobj=plain), whole)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise DataError(
+                    f"damaged gzip file ({error}).", place=str(path), cure="Fetch it again."
+                ) from None
+            whole.seek(0)
+            yield whole
+
+
+def _no_parquet(what: str, error: Exception, path: Path) -> DataError:
+    reason = str(error).partition("\n")[0].rstrip(".")
+    return DataError(f"{what} ({reason}).", place=str(path), cure="Fetch or write it again.")
+
+
+def _batches(
+    file: pq.ParquetFile, path: Path, block_rows: int, columns: list[list[str]]
+) -> Iterator[pa.RecordBatch]:
+    batches = file.iter_batches(block_rows, columns=[".".join(column) for column in columns])
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pa.ArrowException, OSError) as error:
+            raise _no_parquet("damaged parquet file", error, path) from None
+        if batch is None:
+            return
+        yield batch
+
+
+def _texts(batch: pa.RecordBatch, names: list[str], path: Path, line: int) -> list[str]:
+    column = batch.column(names[0])
+    if len(names) > 1:
+        column = column.field(names[1])
     try:
-        file = pq.ParquetFile(config.source)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"not a parquet file ({error}).", place=str(config.source)) from None
-    with file:
-        paths = [
-            _parquet_column(file.schema_arrow, config, name, side)
-            for name, side in ((config.source_column, "source"), (config.target_column, "target"))
-        ]
-        line = 1
-        for batch in file.iter_batches(block_rows, columns=[".".join(path) for path in paths]):
-            columns = []
-            for path in paths:
-                column = batch.column(path[0])
-                if len(path) > 1:
-                    column = column.field(path[1])
-                # A null is a blank side: dropped by cleaning, and counted there.
-                columns.append([value or "" for value in column.cast(pa.string()).to_pylist()])
-            _refuse_nul(config.source, line, columns)
-            yield line, columns
-            line += len(batch)
+        # A null is a blank side: dropped by cleaning, and counted there.
+        return [value or "" for value in column.cast(pa.string()).to_pylist()]
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        for number, value in enumerate(column.cast(pa.binary()).to_pylist(), line):
+            try:
+                (value or b"").decode("utf8")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"invalid UTF-8 in column {'.'.join(names)}: byte 0x{value[error.start]:02x}.",
+                    place=f"{path}: row {number}",
+                    cure="Write the column as UTF-8 text.",
+                ) from None
+        raise
 
 
 def _parquet_column(
@@ -101,7 +161,7 @@ def _parquet_column(
 ) -> list[str]:
     language = config.source_language if side == "source" else config.target_language
     codes = [language, language.replace("-", "_"), primary_language(language)]
-    if name is None and "translation" in schema.names:
+    if name is None and _is_struct(schema, "translation"):
         fields = [field.name for field in schema.field("translation").type]
         for code in [*codes, *(code.lower() for code in codes)]:
             if code in fields:
@@ -119,6 +179,10 @@ def _parquet_column(
         place=str(config.source),
         cure=f"Set {side}_column.",
     )
+
+
+def _is_struct(schema: pa.Schema, name: str) -> bool:
+    return name in schema.names and pa.types.is_struct(schema.field(name).type)
 
 
 def _refuse_nul(path: Path, line: int, columns: list[list[str]]) -> None:

@@ -36,6 +36,7 @@ from weam_ray.demo.meaning import (
     VERB,
     Speaker,
 )
+from weam_ray.errors import ConfigError
 
 ENTAILMENT, NEUTRAL, CONTRADICTION = range(3)
 LABELS = ("entailment", "neutral", "contradiction")
@@ -65,6 +66,9 @@ def make_items(speaker: Speaker, domain: int, size: int, shares: Mapping[str, fl
 
     Args:
         shares: how much of the whole each phenomenon makes; they need not sum to one.
+
+    Raises:
+        ConfigError: they are too few for one of each label.
     """
     parts: list[list[Ints]] = []
     for number, (phenomenon, share) in enumerate(shares.items()):
@@ -73,6 +77,12 @@ def make_items(speaker: Speaker, domain: int, size: int, shares: Mapping[str, fl
             author = _Author(speaker, domain, np.arange(count) % 3)
             sides = author.write(phenomenon)
             parts.append([*sides, author.labels, np.full(count, number)])
+    if not parts:
+        raise ConfigError(
+            f"{size} NLI items are too few for every label in a domain",
+            place="world.nli_domains",
+            cure="Ask for more items, or set the share of that domain to 0.",
+        )
     joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
     order = speaker.draw.permutation(len(joined[0]))
     return Items(*(column[order] for column in joined))

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from weam_ray.demo.grammar import FUNCTION_WORDS, GRAMMARS, Sentence, links, text
 from weam_ray.demo.inference import LABELS, Items, make_items
 from weam_ray.demo.lexicon import Ints, Inventory, Shape, spell, take_inventory
 from weam_ray.demo.meaning import Rates, Speaker
+from weam_ray.errors import ConfigError
 from weam_ray.identity import StageConfig
 
 SOURCE = "en"
 DOMAINS = ("home", "court", "harbour")
 Language = Literal["qaa", "qab", "qac"]
+Share = Annotated[float, Field(ge=0)]
 
 
 class WorldConfig(StageConfig):
@@ -78,7 +80,8 @@ class WorldConfig(StageConfig):
     """How often a noun that is spoken of again is replaced by its hypernym."""
     coherence: float = Field(0.9, ge=0.0, le=1.0)
     """How often verbs, adjectives and adverbs of running text share their sentence's mood, and
-    nouns are of a kind that the verb prefers. NLI items have neither: nothing there may jar."""
+    nouns are of a kind that the verb prefers. NLI items but statements have neither: a changed word
+    must not jar with the rest."""
     restated: float = Field(1.0, ge=0.0, le=1.0)
     """Monolingual lines come in twos: how often the second says the first in other words. Else it
     says that someone else does the opposite."""
@@ -93,7 +96,7 @@ class WorldConfig(StageConfig):
     """NLI items in every language, about."""
     test_items: int = Field(1200, ge=90)
     """NLI items in every language, about."""
-    nli_domains: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    nli_domains: tuple[Share, Share, Share] = (0.6, 0.2, 0.2)
     """Shares of the NLI items that are about each domain: home, court, harbour."""
     statement_items: float = Field(0.7, ge=0.0)
     """Share of items that say all of it otherwise, the opposite, or something else."""
@@ -107,6 +110,22 @@ class WorldConfig(StageConfig):
     """Share of items decided by a noun's kind."""
     modifier_items: float = Field(0.05, ge=0.0)
     """Share of items decided by an added or dropped adjective."""
+
+    @model_validator(mode="after")
+    def _there_is_something_to_ask(self) -> Self:
+        if not any(self.phenomena().values()):
+            raise ConfigError(
+                "every share of the NLI phenomena is 0, so there are no items",
+                place="world.statement_items",
+                cure="Set one of the *_items shares above 0.",
+            )
+        if not any(self.nli_domains):
+            raise ConfigError(
+                "every domain's share of the NLI items is 0, so there are none",
+                place="world.nli_domains",
+                cure="Set one above 0: [0.6, 0.2, 0.2].",
+            )
+        return self
 
     def shape(self) -> Shape:
         """How many concepts there are."""

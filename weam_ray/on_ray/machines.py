@@ -7,7 +7,6 @@ same packages: a worker that `ray up` left behind would make other artifacts at 
 from __future__ import annotations
 
 import secrets
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import weam_ray
 from weam_ray.artifacts import package_versions
+from weam_ray.bucket import Bucket, is_url
 from weam_ray.errors import ResourceError
 from weam_ray.identity import content_hash, digest
+from weam_ray.study.config import StudyConfig
 
 _SECONDS = 60.0
+_DRIVER = "driver"
+_OWN = "own"
+_UNSEEN = "what it wrote is not seen by the sweep"
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,31 @@ class _Answer:
     packages: tuple[tuple[str, str], ...] = ()
 
 
-def check_machines(storage: Path, *, seconds: float = _SECONDS) -> list[str]:
+def refuse_unfit_machines(study: StudyConfig) -> None:
+    """Before a sweep: every machine of a joined cluster can take part in this study.
+
+    Raises:
+        ResourceError: see :func:`check_machines`; or the study wants what these machines can't do.
+    """
+    if len(_alive()) == 1:
+        return  # the machine that asks; its storage was looked at when the store was opened
+    if is_url(study.storage) and study.resources.cell_workers > 1:
+        raise ResourceError(
+            f"resources.cell_workers is {study.resources.cell_workers}, and machines that train one"
+            " encoder together need a folder that all of them mount",
+            place=study.storage,
+            cure="Set resources.cell_workers to 1, or storage to a shared folder.",
+        )
+    check_machines(study.storage)
+
+
+def check_machines(storage: str | Path, *, seconds: float = _SECONDS) -> list[str]:
     """Let every machine of the joined cluster prove that it can take part.
 
-    Each reads a file that this process wrote to the storage folder and writes one of its own.
+    Each reads a file that this process wrote to the storage and writes one of its own.
 
     Args:
-        storage: the study's storage, an absolute path.
+        storage: the study's storage, a folder or a bucket's address.
         seconds: how long a machine may take to answer.
 
     Returns:
@@ -46,37 +68,39 @@ def check_machines(storage: Path, *, seconds: float = _SECONDS) -> list[str]:
         ResourceError: a machine lacks the folder, sees another one, can't write to it, has other
             code or packages than this one, or does not answer; each is named.
     """
-    probe = storage / "tmp" / f"machines-{secrets.token_hex(8)}"
+    shared = Bucket(str(storage) if is_url(storage) else Path(storage).absolute().as_uri())
+    probe = shared.below(f"tmp/machines-{secrets.token_hex(8)}")
     said = secrets.token_hex(16)
-    _write(probe, said)
     try:
+        _write(probe, said, shared)
         machines = {node["NodeID"]: node["NodeManagerAddress"] for node in _alive()}
-        own = _answer(probe, "own", said)
+        own = _answer(probe, _OWN, said)
+        answers = _ask(machines, probe, said, seconds)
         problems = {
-            machines[node]: _problem(answer, own, probe / node, said)
-            for node, answer in _ask(machines, probe, said, seconds).items()
+            machines[node]: _problem(answer, own, probe, node, said)
+            for node, answer in answers.items()
         }
     finally:
-        shutil.rmtree(probe, ignore_errors=True)
+        probe.remove_all()
     wrong = {address: problem for address, problem in sorted(problems.items()) if problem}
     if wrong:
         raise ResourceError(
             "; ".join(f"{address}: {problem}" for address, problem in wrong.items()),
-            place=str(storage),
-            cure="Mount one shared folder at this path on every machine, writable for Ray's account"
-            " (metadata.storage of the cluster file), and run `ray up` again: it copies the code.",
+            place=shared.named(""),
+            cure="Every machine needs the same shared folder mounted at this path, or the same"
+            " bucket, and Ray's account must be able to write there (metadata.storage of the"
+            " cluster file). `ray up` copies the code again.",
         )
     return sorted(problems)
 
 
-def _write(probe: Path, said: str) -> None:
+def _write(probe: Bucket, said: str, shared: Bucket) -> None:
     try:
-        probe.mkdir(parents=True)
-        (probe / "driver").write_text(said, encoding="utf8")
-    except OSError as error:
+        probe.write(_DRIVER, said.encode())
+    except (OSError, ResourceError) as error:
         raise ResourceError(
-            f"the machine that runs the sweep can't write here ({error.strerror})",
-            place=str(probe.parent.parent),
+            f"the machine that runs the sweep can't write here ({_reason(error)})",
+            place=shared.named(""),
             cure="Mount the shared folder, or name another one: --set storage=FOLDER",
         ) from None
 
@@ -85,7 +109,7 @@ def _alive() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _ask(machines: dict[str, str], probe: Path, said: str, seconds: float) -> dict[str, _Answer]:
+def _ask(machines: dict[str, str], probe: Bucket, said: str, seconds: float) -> dict[str, _Answer]:
     # No CPU is asked for: a machine that is busy with cells answers as well.
     asked = {
         ray.remote(num_cpus=0)(_answer)
@@ -103,37 +127,28 @@ def _ask(machines: dict[str, str], probe: Path, said: str, seconds: float) -> di
     return answers
 
 
-def _answer(probe: Path, node: str, said: str) -> _Answer:
+def _answer(probe: Bucket, node: str, said: str) -> _Answer:
     """Run on a machine: what it finds."""
     try:
-        seen = (probe / "driver").read_text(encoding="utf8")
-    except OSError as error:
-        return _Answer(f"the sweep's own file is not there ({error.strerror})")
-    if seen != said:
+        seen = probe.read(_DRIVER)
+    except (OSError, ResourceError) as error:
+        return _Answer(f"can't read ({_reason(error)})")
+    if seen is None:
+        return _Answer("the sweep's own file is not there")
+    if seen != said.encode():
         return _Answer("the sweep's own file has another content")
     try:
-        (probe / node).write_text(said, encoding="utf8")
-    except OSError as error:
-        return _Answer(f"can't write ({error.strerror})")
+        probe.write(node, said.encode())
+    except (OSError, ResourceError) as error:
+        return _Answer(f"can't write ({_reason(error)})")
     return _Answer("", code_digest(), tuple(sorted(package_versions().items())))
 
 
-def code_digest() -> str:
-    """Hash of the code that runs here, and of the files that pin its packages."""
-    package = Path(weam_ray.__file__).parent
-    pins = [package.parent / name for name in ("constraints.txt", "pyproject.toml")]
-    files = [*sorted(package.rglob("*.py")), *(path for path in pins if path.exists())]
-    return digest([[str(path.relative_to(package.parent)), content_hash(path)] for path in files])
-
-
-def _problem(answer: _Answer, own: _Answer, written: Path, said: str) -> str:
+def _problem(answer: _Answer, own: _Answer, probe: Bucket, node: str, said: str) -> str:
     if answer.problem:
         return answer.problem
-    try:
-        if written.read_text(encoding="utf8") != said:
-            return "wrote something else than it was told"
-    except OSError:
-        return "what it wrote is not seen by the sweep"
+    if (written := probe.read(node)) != said.encode():
+        return "wrote something else than it was told" if written else _UNSEEN
     others = [
         f"{name} {version} instead of {wanted}"
         for (name, version), (_, wanted) in zip(answer.packages, own.packages, strict=True)
@@ -142,3 +157,15 @@ def _problem(answer: _Answer, own: _Answer, written: Path, said: str) -> str:
     if answer.code != own.code:
         others.append("another state of weam_ray's code")
     return ", ".join(others)
+
+
+def _reason(error: OSError | ResourceError) -> str:
+    return error.what if isinstance(error, ResourceError) else str(error.strerror)
+
+
+def code_digest() -> str:
+    """Hash of the code that runs here, and of the files that pin its packages."""
+    package = Path(weam_ray.__file__).parent
+    pins = [package.parent / name for name in ("constraints.txt", "pyproject.toml")]
+    files = [*sorted(package.rglob("*.py")), *(path for path in pins if path.exists())]
+    return digest([[str(path.relative_to(package.parent)), content_hash(path)] for path in files])

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import psutil
 
+from weam_ray.bucket import home_of
 from weam_ray.errors import ResourceError, WeamError
 from weam_ray.study.config import ResourcesConfig, StudyConfig
 from weam_ray.study.reading import read_study
@@ -119,9 +120,9 @@ class Running:
         return open(self.folder / "lock", "a", encoding="utf8")
 
 
-def studies_running(storage: Path) -> list[str]:
-    """Names of the studies whose sweep runs, below a storage folder."""
-    folders = sorted(storage.glob("studies/*/submitted"))
+def studies_running(storage: str | Path) -> list[str]:
+    """Names of the studies whose sweep runs, of a storage as a study names it."""
+    folders = sorted(home_of(storage).glob("studies/*/submitted"))
     return [folder.parent.name for folder in folders if Running(folder).runs()]
 
 
@@ -182,11 +183,11 @@ def _check_cluster(study: StudyConfig, arguments: argparse.Namespace) -> None:
     with ray_runtime():
         _wait_for_machines(arguments.machines, arguments.seconds)
         wait_for_room(study.resources, arguments.minutes)
-        machines = check_machines(study.storage.absolute())
+        machines = check_machines(study.storage)
     _say(f"machines with the same storage, code and packages: {', '.join(machines)}")
 
 
-def _state(storage: Path) -> dict[str, Any]:
+def _state(storage: str) -> dict[str, Any]:
     """What ``submit`` asks of a cluster before it touches it."""
     from weam_ray.on_ray.machines import code_digest
 
@@ -242,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=20, help="to wait for a first worker")
     parser.add_argument("--machines", type=int, default=1, help="how many the cluster always has")
     parser.add_argument("--seconds", type=float, default=180, help="to wait for those")
-    parser.add_argument("--running", type=Path, metavar="STORAGE", help="say which studies run")
+    parser.add_argument("--running", metavar="STORAGE", help="say which studies run")
     parsed = parser.parse_args(arguments)
     os.environ.setdefault("RAY_ADDRESS", "auto")
     if parsed.study is None and parsed.running is None:

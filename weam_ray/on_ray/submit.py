@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from weam_ray.bucket import Bucket, is_url
 from weam_ray.errors import ConfigError, ResourceError
 from weam_ray.on_ray.machines import code_digest
 from weam_ray.on_ray.on_head import ENDED, SAID
@@ -42,7 +43,7 @@ class Cluster:
     path: Path
     name: str
     storage: str
-    """The shared folder's path on the cluster's machines."""
+    """What the cluster's machines share: a folder's path there, or a bucket's address."""
     machines: int
     """How many machines it always has."""
     log: Path = field(repr=False)
@@ -60,12 +61,14 @@ class Cluster:
         """
         config = _load(path)
         storage = (config.get("metadata") or {}).get("storage")
-        if not isinstance(storage, str) or not storage.startswith("/"):
+        if not isinstance(storage, str) or not (storage.startswith("/") or is_url(storage)):
             raise ConfigError(
-                f"metadata.storage is {storage!r}, not the path of a folder",
+                f"metadata.storage is {storage!r}, neither the path of a folder nor a bucket",
                 place=str(path),
-                cure="Name the folder that all machines of the cluster share: storage: /mnt/…",
+                cure="Name what all machines of the cluster share: storage: /mnt/…, or s3://…",
             )
+        if is_url(storage):
+            Bucket(storage)  # a key in it would be in every command line from here on
         for here in (config.get("file_mounts") or {}).values():
             if not Path(here).expanduser().exists() and here != TOKEN_MOUNT:
                 raise ConfigError(
@@ -133,7 +136,7 @@ class Cluster:
 
     def state(self) -> dict[str, Any] | None:
         """Which studies run on it, a hash of its code, its machines; None when it is not up."""
-        command = f"python -m weam_ray.on_ray.on_head --running {self.storage}"
+        command = f"python -m weam_ray.on_ray.on_head --running {shlex.quote(self.storage)}"
         for line in self.stream("exec", *self.on_head(command)):
             if line.startswith(ENDED):
                 state: dict[str, Any] = json.loads(line.removeprefix(ENDED))
@@ -181,10 +184,12 @@ def submit(
         say("no longer following; the sweep goes on, and the same command follows it again")
         return INTERRUPTED
     if status in (0, 1):
-        _fetch(cluster, str(study.folder), folder / cluster.name / study.name, say)
+        # With a bucket, the study's own folder is on the head, below the copied code.
+        where = str(study.folder) if study.folder.is_absolute() else f"{_CODE}/{study.folder}"
+        _fetch(cluster, where, folder / cluster.name / study.name, say)
     if take_down():
         cluster.ray("down")
-        say("the cluster is down; what was computed is in its shared folder")
+        say(f"the cluster is down; what was computed is in {cluster.storage}")
     else:
         say(f"the cluster is still up: ray down {cluster.path}")
     return status

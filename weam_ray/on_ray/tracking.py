@@ -1,219 +1,136 @@
-"""MLflow, written by the driver alone: one experiment a study, a parent run per invocation.
+"""The sweep's way to MLflow: a thread of its own, and a server that may be down.
 
-Workers report through Ray. A tracking server that does not answer never stops a sweep: the results
-are in the store, and what could not be written is said once.
+What happened is put into a queue and written in order by one thread of the driver, the single
+writer; workers report through Ray. A server that does not answer never stops a sweep and is not
+waited for: results are in the store, and :meth:`Tracker.catch_up` pushes what is missing, whenever
+that is, once.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import logging
-import math
 import os
-import tempfile
-import time
-import warnings
+import queue
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self, cast
 
-_PARENT = "mlflow.parentRunId"
-_NAME = "mlflow.runName"
-_KIND = "weam_ray.kind"
-_CELL = "weam_ray.cell"
-_OWNER = "weam_ray.process"
-_BATCH = 1000  # metrics a request, MLflow's limit
+from weam_ray.on_ray.mlflow_runs import CellFacts, CellOutcome, StudyPage, StudyRuns
 
-P = ParamSpec("P")
-log = logging.getLogger(__name__)
+_PATIENCE = {
+    # MLflow's own are 7 retries of 120 s each, with pauses that double.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+_SECONDS_TO_ANSWER = 5.0
+_SECONDS_TO_DRAIN = 120.0
 
-
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
-    """A value of a training curve: ``weam/loss`` at a step."""
-
-    name: str
-    value: float
-    step: int
+Write = Callable[[StudyRuns], None]
 
 
-def _while_it_answers(
-    write: Callable[Concatenate[Tracker, P], None],
-) -> Callable[Concatenate[Tracker, P], None]:
-    """Skip the write once a request failed; note the first failure and go on without tracking."""
-
-    @functools.wraps(write)
-    def guarded(tracker: Tracker, *args: P.args, **kwargs: P.kwargs) -> None:
-        if tracker.problem is not None:
-            return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # third-party deprecations are not the user's to mend
-            from mlflow.exceptions import MlflowException
-            from sqlalchemy.exc import SQLAlchemyError
-
-            try:
-                write(tracker, *args, **kwargs)
-            except (MlflowException, SQLAlchemyError, OSError) as error:
-                tracker.problem = f"{type(error).__name__}: {error}".splitlines()[0]
-                log.warning("tracking stopped: %s", tracker.problem)
-
-    return cast("Callable[Concatenate[Tracker, P], None]", guarded)
-
-
-@dataclass(kw_only=True)
 class Tracker:
-    """The study's MLflow experiment, open for one invocation.
+    """The study's MLflow experiment. The methods return at once, and never raise.
 
-    Use :meth:`open`; the methods do nothing once the server failed to answer.
+    Args:
+        uri: a tracking URI; None for SQLite at ``storage/mlflow.db``.
+        storage: of the study.
+        study: name of the experiment.
+        tags: of the experiment.
     """
 
-    uri: str
-    experiment: str
-    _client: Any = None
-    _experiment_id: str = ""
-    _parent: str = ""
-    _runs: dict[str, str] = field(default_factory=dict)
-    problem: str | None = None
-    """Why tracking stopped, for the end of the terminal's output; None while all is well."""
+    def __init__(self, uri: str | None, storage: Path, study: str, tags: Mapping[str, str]) -> None:
+        self.uri = uri or f"sqlite:///{storage.absolute()}/mlflow.db"
+        self.problem: str | None = None
+        """Why tracking stopped; None while all is well."""
+        self.pushed = 0
+        """Cells that were written here though an earlier invocation finished them."""
+        self._written = 0
+        self.experiment = ""
+        """Its number on the server, once that has answered."""
+        database = self.uri.removeprefix("sqlite:///")
+        # A database keeps no files; left unsaid, they would go to wherever the command was given.
+        self._artifacts = Path(database).parent / "mlflow" if database != self.uri else None
+        self._study = study
+        self._tags = dict(tags)
+        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
 
-    @classmethod
-    def open(cls, uri: str | None, storage: Path, study: str, tags: Mapping[str, str]) -> Self:
-        """Open the experiment and start this invocation's parent run.
+    def start_cell(self, cell: CellFacts) -> None:
+        """A cell has a worker."""
+        self._queue.put(lambda runs: runs.start_cell(cell))
 
-        Args:
-            uri: a tracking URI; None for SQLite at ``storage/mlflow.db``.
-            storage: artifacts go to ``storage/mlflow`` when the URI is the default one.
-        """
-        tracker = cls(uri=uri or f"sqlite:///{storage.absolute()}/mlflow.db", experiment=study)
-        tracker._begin(None if uri else storage.absolute() / "mlflow", tags)
-        return tracker
+    def finish_cell(self, cell: CellFacts, outcome: Callable[[], CellOutcome]) -> None:
+        """A cell is in the store; ``outcome`` reads it there, in the tracker's own thread."""
+        self._queue.put(lambda runs: runs.finish_cell(cell, outcome()))
 
-    @_while_it_answers
-    def _begin(self, artifacts: Path | None, tags: Mapping[str, str]) -> None:
-        self._connect(artifacts)
-        self._reconcile()
-        name = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._parent = self._start(name, {_KIND: "invocation", **tags})
+    def end_cell(self, cell: CellFacts, status: str, files: Iterable[Path] = ()) -> None:
+        """A cell ended without a result: ``FAILED`` or ``KILLED``."""
+        there = [path for path in files if path.exists()]
+        self._queue.put(lambda runs: runs.end_cell(cell.address, status, there))
 
-    def _connect(self, artifacts: Path | None) -> None:
-        logging.getLogger("alembic").setLevel(logging.ERROR)
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
-        from mlflow.tracking import MlflowClient
+    def catch_up(self, cells: Sequence[tuple[CellFacts, Callable[[], CellOutcome]]]) -> None:
+        """Write those of these finished cells that no run here shows as finished."""
 
-        if artifacts:
-            artifacts.mkdir(parents=True, exist_ok=True)
-            _make_database(Path(self.uri.removeprefix("sqlite:///")))
-        self._client = MlflowClient(tracking_uri=self.uri)
-        found = self._client.get_experiment_by_name(self.experiment)
-        location = artifacts.as_uri() if artifacts else None
-        self._experiment_id = (
-            found.experiment_id
-            if found
-            else self._client.create_experiment(self.experiment, artifact_location=location)
-        )
+        def write(runs: StudyRuns) -> None:
+            for cell, outcome in cells:
+                if not runs.is_finished(cell.address):
+                    runs.finish_cell(cell, outcome())
+                    self.pushed += 1
+                self._written += 1
 
-    def _reconcile(self) -> None:
-        # A killed process leaves its runs RUNNING; one whose process is gone is ended here.
-        for run in self._client.search_runs([self._experiment_id], "attributes.status = 'RUNNING'"):
-            owner = run.data.tags.get(_OWNER, "")
-            if not _alive(owner):
-                self._client.set_terminated(run.info.run_id, status="KILLED")
+        self._queue.put(write)
 
-    def _start(self, name: str, tags: Mapping[str, str]) -> str:
-        run = self._client.create_run(
-            self._experiment_id, tags={_NAME: name, _OWNER: _this_process(), **tags}
-        )
-        return str(run.info.run_id)
-
-    @_while_it_answers
-    def start_cell(self, cell: str, name: str, factors: Mapping[str, object]) -> None:
-        """Start a child run; factors are params, and tags too so that a flat list can be filtered.
-
-        Args:
-            cell: the cell's address, the same in every attempt.
-        """
-        from mlflow.entities import Param
-
-        tags = {key: str(value) for key, value in factors.items()}
-        run = self._start(name, {_KIND: "cell", _CELL: cell, _PARENT: self._parent, **tags})
-        self._client.log_batch(run, params=[Param(k, v) for k, v in tags.items()])
-        self._runs[cell] = run
-
-    @_while_it_answers
-    def curve(self, cell: str | None, points: Sequence[CurvePoint]) -> None:
-        """Write training curves to a cell's run (None: the parent's)."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        metrics = [
-            Metric(point.name, point.value, now, point.step)
-            for point in points
-            if math.isfinite(point.value)
-        ]
-        run = self._run(cell)
-        for start in range(0, len(metrics), _BATCH):
-            self._client.log_batch(run, metrics=metrics[start : start + _BATCH])
-
-    def scores(self, cell: str | None, values: Mapping[str, float]) -> None:
-        """Write final values, such as ``accuracy/qaa``."""
-        self.curve(cell, [CurvePoint(name, value, 0) for name, value in values.items()])
-
-    @_while_it_answers
-    def files(self, cell: str | None, paths: Iterable[Path]) -> None:
-        """Attach files to a cell's run (None: the parent's)."""
-        for path in paths:
-            self._client.log_artifact(self._run(cell), str(path))
-
-    @_while_it_answers
-    def end_cell(self, cell: str, status: str) -> None:
-        """End a cell's run: ``FINISHED``, ``FAILED`` or ``KILLED``."""
-        if run := self._runs.pop(cell, None):
-            self._client.set_terminated(run, status=status)
+    def report(self, files: Sequence[Path], page: StudyPage) -> None:
+        """Attach the report, and say what the experiment's pages open with."""
+        self._queue.put(lambda runs: runs.report(files, page))
 
     def end(self, status: str) -> None:
-        """End the invocation and whatever of its cells is still open."""
-        for cell in list(self._runs):
-            self.end_cell(cell, "KILLED")
-        self._end_parent(status)
+        """End the invocation, and wait until all is written or has failed.
 
-    @_while_it_answers
-    def _end_parent(self, status: str) -> None:
-        self._client.set_terminated(self._parent, status=status)
+        Thousands of cells take their time; only a server that takes none is given up.
+        """
+        self._queue.put(lambda runs: runs.end(status))
+        self._queue.put(None)
+        before = -1
+        while self._thread.is_alive() and before < self._written:
+            before = self._written
+            self._thread.join(_SECONDS_TO_DRAIN)
+        if self._thread.is_alive() and self.problem is None:
+            self.problem = f"nothing was written for {_SECONDS_TO_DRAIN:.0f} s"
 
-    def _run(self, cell: str | None) -> str:
-        return self._parent if cell is None else self._runs[cell]
+    def _work(self) -> None:
+        runs: StudyRuns | None = None
+        while (write := self._queue.get()) is not None:
+            if self.problem is not None:
+                continue  # the rest is for `catch_up`, once the server answers again
+            try:
+                if runs is None:
+                    runs = self._open()
+                write(runs)
+                self._written += 1
+            except Exception as error:  # whatever a server says, the sweep goes on
+                self.problem = f"{type(error).__name__}: {error}".splitlines()[0]
+
+    def _open(self) -> StudyRuns:
+        for name, value in _PATIENCE.items():
+            os.environ.setdefault(name, value)
+        if self.uri.startswith(("http://", "https://")):
+            _knock(self.uri)
+        runs = StudyRuns.open(self.uri, self._study, self._tags, self._artifacts)
+        self.experiment = runs.experiment
+        runs.begin()
+        return runs
 
 
-def _make_database(path: Path) -> None:
-    """Make MLflow's tables beside ``path`` and rename the whole: a process killed while they are
-    being made, or two that start together, leave no half-made database behind.
+def _knock(uri: str) -> None:
+    """Find out within seconds whether anything answers there at all.
+
+    Raises:
+        OSError: nothing does.
     """
-    if path.exists():
-        return
-    from mlflow.tracking import MlflowClient
-
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="mlflow-") as folder:
-        draft = Path(folder) / path.name
-        MlflowClient(tracking_uri=f"sqlite:///{draft}").search_experiments(max_results=1)
-        # A link fails where a file stands already: the first of two processes wins.
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-
-
-def _this_process() -> str:
-    return f"{os.uname().nodename}:{os.getpid()}"
-
-
-def _alive(owner: str) -> bool:
-    node, _, pid = owner.partition(":")
-    if node != os.uname().nodename:
-        return bool(node)  # another machine's process can't be asked: leave its runs alone
     try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SECONDS_TO_ANSWER).close()
+    except urllib.error.HTTPError:
+        return  # a gateway before it may have no such page: somebody answers

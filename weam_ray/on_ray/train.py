@@ -1,7 +1,8 @@
 """One encoder trained by several workers: Ray Train around the shared loop of pretraining.
 
-Workers draw the same global sequence of batches and each takes its share, so the loss is that of
-one worker. A worker that dies is started again with the others, from the last checkpoint.
+The job's own process reads and tokenises the text once. Ray Data draws the same global sequence of
+batches for every worker and hands each its share (`shards.py`), so the loss is that of one worker.
+A worker that dies is started again with the others, from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import ray
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from weam_ray.artifacts import Maker, Resources, Store, Work
-from weam_ray.experiment import EncoderStep, train_encoder
+from weam_ray.experiment import EncoderStep, prepare_encoder, train_encoder
 from weam_ray.on_ray.jobs import Job
+from weam_ray.on_ray.shards import data_config, shards, steps_of_shard
 from weam_ray.pretraining import Checkpoints, DistributedContext
 from weam_ray.progress import Progress, Report
 
@@ -41,6 +45,14 @@ class _Task:
     scratch: Path
     threads: int
     device: str
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Where the workers' common state is."""
+        return Checkpoints(
+            folder=self.scratch / "checkpoints",
+            every=self.config.pretraining.checkpoint_every or _STEPS_BETWEEN_CHECKPOINTS,
+        )
 
 
 def encoder_maker(job: Job, store: Store) -> Maker:
@@ -71,9 +83,18 @@ def _fit(task: _Task, job: Job) -> None:
     # Without this a run waits seconds for the controller to notice that its workers have ended.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     gpu = job.gpus > 0
+    common, steps = _read(task)
     TorchTrainer(
         _worker,
-        train_loop_config={"task": task},
+        train_loop_config={"task": task, "prepared": common},
+        datasets=shards(
+            common,
+            task.config.pretraining,
+            steps=steps,
+            world=job.workers,
+            checkpoints=task.checkpoints,
+        ),
+        dataset_config=data_config(),
         scaling_config=ScalingConfig(
             num_workers=job.workers,
             use_gpu=gpu,
@@ -88,10 +109,16 @@ def _fit(task: _Task, job: Job) -> None:
     ).fit()
 
 
-def _worker(config: dict[str, _Task]) -> None:
+def _read(task: _Task) -> tuple[ray.ObjectRef, int]:
+    """The rows, in memory once a machine however many workers read them, and the run's steps."""
+    prepared = prepare_encoder(task.config, task.upstream)
+    return ray.put(prepared), prepared.planned_steps(task.config.pretraining)
+
+
+def _worker(config: dict[str, Any]) -> None:
     import torch
 
-    task = config["task"]
+    task: _Task = config["task"]
     # Ray exports OMP_NUM_THREADS=1 to its workers, so the number is set where it counts.
     torch.set_num_threads(task.threads)
     context = ray.train.get_context()
@@ -104,10 +131,9 @@ def _worker(config: dict[str, _Task]) -> None:
         _writer(task.scratch / _PROGRESS),
         Resources(threads=task.threads, device=device),
         distributed=DistributedContext(rank=rank, world=world),
-        checkpoints=Checkpoints(
-            folder=task.scratch / "checkpoints",
-            every=task.config.pretraining.checkpoint_every or _STEPS_BETWEEN_CHECKPOINTS,
-        ),
+        checkpoints=task.checkpoints,
+        prepared=ray.get(config["prepared"]),
+        source=steps_of_shard,
     )
     if rank == 0:
         _replace(task.scratch / _FACTS, json.dumps(facts))

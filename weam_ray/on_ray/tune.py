@@ -1,34 +1,40 @@
 """Jobs as Ray Tune trials: each makes a few steps of the store, in one process, in order.
 
 A trial runs in-process in a reused actor: that costs 0.1–0.2 s a trial, where a trainer of its own
-for every trial costs twelve and more. Tune's state is not what a study resumes from; the store is.
+for every trial costs twelve and more. All jobs of a sweep go through one Tuner, so that a worker is
+started, and loads torch, once. Tune's state is not what a study resumes from; the store is.
 """
 
 from __future__ import annotations
 
-import logging
-import sys
+import os
+import pickle
+import secrets
 import tempfile
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from ray import tune
+from ray.exceptions import OutOfMemoryError
+from ray.tune.search import Searcher
 
-from weam_ray.artifacts import Resources, Store, ensure
-from weam_ray.errors import ResourceError, WeamError
-from weam_ray.experiment import MAKERS
-from weam_ray.on_ray.jobs import Job
+from weam_ray.artifacts import Store
+from weam_ray.bucket import Bucket
+from weam_ray.errors import ResourceError
+from weam_ray.on_ray.growth import Growth, of_this_cluster
+from weam_ray.on_ray.jobs import Job, JobSource, Shape
+from weam_ray.on_ray.working import run_job
 from weam_ray.progress import Progress
 
-_SECONDS_BETWEEN_REPORTS = 0.5
 _WAITS_ON_THE_HEAD = {"node:__internal_head__": 0.001}
 """For the process of a distributed job: its workers are Ray Train's to place, it only waits, and
 Tune takes no request for nothing at all."""
+_DIED = "the worker process died (memory? killed?)"
+_NO_MEMORY = "killed, as this machine was running out of memory"
 
 
 class Watcher(Protocol):
@@ -43,17 +49,28 @@ class Watcher(Protocol):
     def finished(self, job: Job) -> None:
         """All steps of the job are in the store."""
 
-    def failed(self, job: Job, message: str) -> None:
-        """The job ended without its steps; other jobs go on."""
+    def failed(self, job: Job, message: str, *, bad_input: bool) -> None:
+        """The job ended without its steps; other jobs go on.
+
+        Args:
+            bad_input: a step refused what it was given, as it would every time.
+        """
+
+    def retried(self, job: Job, message: str) -> None:
+        """The job failed and is started again."""
+
+    def stopped(self, job: Job) -> None:
+        """The time is up, or all is given up, and the job was ended with it."""
 
 
 @dataclass(kw_only=True)
 class _Relay(tune.Callback):  # type: ignore[misc]  # Ray's packages are not typed
-    """Turns Tune's trial events into the watcher's words."""
+    """Turns Tune's trial events into the words of the watcher and the source."""
 
-    jobs: Mapping[str, Job]
-    watcher: Watcher
+    desk: _Desk
     messages: dict[str, str] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    complete: set[str] = field(default_factory=set)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Tune pickles callbacks so that it could restore them; the store is what a study resumes
@@ -63,20 +80,25 @@ class _Relay(tune.Callback):  # type: ignore[misc]  # Ray's packages are not typ
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
-    def _job(self, trial: Any) -> Job:
-        return self.jobs[trial.config["job"]]
-
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.watcher.started(self._job(trial))
+        job = self.desk.running[trial.config["job"]]
+        if message := self.messages.pop(job.name, None) or self.desk.lost.pop(job.name, None):
+            self.desk.watcher.retried(job, message)
+        else:
+            self.desk.watcher.started(job)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        job = self._job(trial)
+        job = self.desk.running[trial.config["job"]]
         if message := result.get("failed"):
             self.messages[job.name] = message
+            if result["bad_input"]:
+                self.refused.add(job.name)
+        elif result.get("finished"):
+            self.complete.add(job.name)
         elif "stage" in result:
-            self.watcher.progressed(
+            self.desk.watcher.progressed(
                 job,
                 Progress(
                     stage=result["stage"],
@@ -86,83 +108,274 @@ class _Relay(tune.Callback):  # type: ignore[misc]  # Ray's packages are not typ
                 ),
             )
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.messages.setdefault(trial.config["job"], _DIED)
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        job = self._job(trial)
-        if job.name in self.messages:
-            self.watcher.failed(job, self.messages[job.name])
+        name = trial.config["job"]
+        job = self.desk.running[name]
+        if name in self.messages:
+            self.desk.over(job, self.messages.pop(name), bad_input=name in self.refused)
+        elif name in self.complete:
+            self.desk.over(job, None)
         else:
-            self.watcher.finished(job)
+            self.desk.give_up(job)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # The steps' own errors come as results; this is a worker that died under its job.
-        self.watcher.failed(self._job(trial), "the worker process died (memory? killed?)")
+        name = trial.config["job"]
+        self.desk.over(self.desk.running[name], self.messages.pop(name, _DIED))
+
+
+@dataclass(kw_only=True)
+class _Desk:
+    """Where jobs are handed out and come back: who runs, and what is left of the machine."""
+
+    source: JobSource
+    watcher: Watcher
+    free: dict[str, float]
+    running: dict[str, Job] = field(default_factory=dict)
+    shape: Shape | None = None
+    """Of the jobs of this Tuner. A worker that is kept for the next job holds its CPUs and GPUs, so
+    that one of another shape might wait for ever: each shape has a Tuner of its own."""
+    lost: dict[str, str] = field(default_factory=dict)
+    """Jobs that are to start again, and why."""
+    _again: list[Job] = field(default_factory=list)
+    _tries: Counter[str] = field(default_factory=Counter)
+    growth: Growth | None = None
+    """None where what there is stays as it is."""
+    _next: Job | None = None
+
+    def look(self) -> None:
+        """See whether machines have come or gone, and ask for such as could be used."""
+        if self.growth is not None:
+            waiting = self.source.waiting()
+            ahead = [] if self._next is None else [self._next]
+            gained = self.growth.look([*self.running.values()], [*ahead, *waiting])
+            for kind, amount in gained.items():
+                self.free[kind] = round(self.free.get(kind, 0.0) + amount, 6)
+
+    def admit(self) -> Job | None:
+        """The next job of this shape, if all that it wants is free."""
+        if self._next is None and self._again:
+            self._next = self._again.pop(0)
+        if self._next is None:
+            self._next = self.source.take(self.shape)
+        if self._next is None and not self.running:
+            self._next = self.source.take(None)
+        job = self._next
+        for lost, message in self.source.hopeless(job is None and not self.running):
+            self.watcher.failed(lost, message, bad_input=False)
+        if job is None or self.shape not in (None, job.shape) or not self._fits(job):
+            return None
+        self._next = None
+        self.shape = job.shape
+        self._take(job, 1)
+        self.running[job.name] = job
+        return job
+
+    def _fits(self, job: Job) -> bool:
+        # The rest runs whether or not this one can, so what it keeps back is never waited for.
+        free = {**self.free, "CPU": self.free.get("CPU", 0.0) - self.source.kept_back()}
+        return all(free.get(kind, 0.0) >= wanted for kind, wanted in job.wanted.items())
+
+    def shape_is_over(self) -> bool:
+        """Whether this Tuner has nothing more to run, as far as is known."""
+        other = self._next is not None and self.shape not in (None, self._next.shape)
+        return not self.running and (other or self.all_over())
+
+    def all_over(self) -> bool:
+        """Whether no job is left to be handed out."""
+        return self._next is None and not self._again and self.source.exhausted()
+
+    def over(self, job: Job, error: str | None, *, bad_input: bool = False) -> None:
+        """A job came back."""
+        self._release(job)
+        self.source.ended(job, error)
+        if error is None:
+            self.watcher.finished(job)
+        else:
+            self.watcher.failed(job, error, bad_input=bad_input)
+
+    def crashed(self, message: str, retries: int) -> None:
+        """Tune stopped in the middle: what ran starts again, ``retries`` times at most."""
+        for job in list(self.running.values()):
+            self._tries[job.name] += 1
+            if self._tries[job.name] > retries:
+                self.over(job, message)
+                continue
+            self._release(job)
+            self._again.append(job)
+            self.lost[job.name] = message
+
+    def give_up(self, job: Job) -> None:
+        """A job was ended with all the others."""
+        self._release(job)
+        self.watcher.stopped(job)
+
+    def _release(self, job: Job) -> None:
+        del self.running[job.name]
+        self._take(job, -1)
+
+    def _take(self, job: Job, sign: int) -> None:
+        for kind, wanted in job.wanted.items():
+            # Rounded, so that ten tenths of a GPU are a whole one again.
+            self.free[kind] = round(self.free.get(kind, 0.0) - sign * wanted, 6)
+
+
+class _Queue(Searcher):  # type: ignore[misc]
+    """To Tune a search algorithm, whose next suggestion is the next job there is room for."""
+
+    def __init__(self, desk: _Desk, tickets: Bucket) -> None:
+        super().__init__()
+        self._desk = desk
+        self._tickets = tickets
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Searcher, ())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial, None while there is none, or that there will be no more."""
+        self._desk.look()
+        job = self._desk.admit()
+        if job is None:
+            return str(Searcher.FINISHED) if self._desk.shape_is_over() else None
+        # Apart: a job is known when it starts, and Tune writes a trial's settings many times.
+        self._tickets.write(f"{trial_id}.job", pickle.dumps(job))
+        return {
+            "job": job.name,
+            "ticket": f"{trial_id}.job",
+            "workers": job.workers,
+            "cpu": job.threads,
+            "gpu": job.gpus,
+        }
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Told to the desk by the callback, which knows what the trial said."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the store is what a study resumes from."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+
+class _Stopper(tune.Stopper):  # type: ignore[misc]
+    """Ends every trial when the time is up or the source gives up."""
+
+    def __init__(self, desk: _Desk, deadline: float | None) -> None:
+        self._desk = desk
+        self._deadline = deadline
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (tune.stopper.NoopStopper, ())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial by itself."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether all are to end now."""
+        return self._desk.source.halted() or _late(self._deadline)
+
+
+def _late(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
 
 
 def run_jobs(
-    jobs: Sequence[Job],
+    source: JobSource,
     store: Store,
     watcher: Watcher,
     *,
     resources: Mapping[str, float],
     logs: Path,
     retries: int = 1,
-    device: str = "cpu",
-    max_hours: float | None = None,
+    deadline: float | None = None,
 ) -> None:
-    """Run the jobs, as many at once as the resources allow; returns when each ended.
+    """Run a source's jobs, as many at once as the resources allow; returns when each ended.
 
     Args:
-        resources: what the cluster has, as Ray counts it (``CPU``, ``GPU``).
+        source: is asked for a job whenever there may be room for one.
+        store: a folder or bucket that every machine of the cluster shares.
+        watcher: hears of every job.
+        resources: what the cluster has, as Ray counts it (``CPU``, ``GPU``); what joins later is
+            used too. A job starts only when all its workers fit beside those that run, so that
+            none waits half started.
         logs: folder for one log file a job.
-        retries: how often a job whose worker died is started again. An error that a step raised
-            is not tried again: the same input would raise it again.
-        max_hours: wall time after which no job goes on.
+        retries: how often a job is started again whose worker died, or that failed by anything
+            but bad input (which would fail again).
+        deadline: on :func:`time.monotonic`'s clock; what runs then is ended.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    growth = of_this_cluster(resources)
+    desk = _Desk(source=source, watcher=watcher, free=dict(resources), growth=growth)
+    # Else Tune waits for one new worker process to be up before it asks for the next.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, int(resources.get("CPU", 1))))
+    tickets = store.shared.below(f"tmp/jobs-{secrets.token_hex(8)}")
+    trainable = tune.with_resources(
+        tune.with_parameters(run_job, store=store, tickets=tickets, logs=logs.absolute()), _placed
+    )
+    try:
+        while not (desk.all_over() or source.halted() or _late(deadline)):
+            desk.shape = None
+            try:
+                _fit(trainable, desk, tickets, retries, deadline)
+            except RuntimeError as error:
+                # Where Ray kills a worker for want of memory, Tune stops as at a mistake of its
+                # own, and takes all that runs with it.
+                if not isinstance(error.__cause__, OutOfMemoryError):
+                    raise
+                desk.crashed(_NO_MEMORY, retries)
+    finally:
+        tickets.remove_all()
+        growth.close()
+
+
+def _fit(
+    trainable: Any, desk: _Desk, tickets: Bucket, retries: int, deadline: float | None
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="weam_ray-tune-") as scratch:
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                num_samples=-1,
+                search_alg=_Queue(desk, tickets),
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: str(trial.trial_id),
+            ),
+            run_config=tune.RunConfig(
+                name="jobs",
+                storage_path=scratch,
+                stop=_Stopper(desk, deadline),
+                callbacks=[_Relay(desk=desk)],
+                failure_config=tune.FailureConfig(max_failures=retries),
+                verbose=0,
+            ),
+        ).fit()
+
+
+def _placed(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    if config["workers"] > 1:
+        return tune.PlacementGroupFactory([_WAITS_ON_THE_HEAD])
+    gpu = {"GPU": config["gpu"]} if config["gpu"] else {}
+    return tune.PlacementGroupFactory([{"CPU": config["cpu"], **gpu}])
+
+
+def refuse_what_cannot_start(job: Job, resources: Mapping[str, float]) -> None:
+    """Raise when a job asks for more than the whole cluster has, or for what can't be shared.
 
     Raises:
-        ResourceError: a job asks for more than the whole cluster has, so it could never start.
+        ResourceError: with what is asked and what there is.
     """
-    if not jobs:
-        return
-    for job in jobs:
-        _refuse_what_cannot_start(job, resources)
-    by_name = {job.name: job for job in jobs}
-    logs.mkdir(parents=True, exist_ok=True)
-    for shape in sorted({job.shape for job in jobs}, reverse=True):
-        workers, threads, gpus = shape
-        names = [job.name for job in jobs if job.shape == shape]
-        trainable = tune.with_resources(
-            tune.with_parameters(
-                _run_job, jobs=by_name, root=store.root, logs=logs.absolute(), device=device
-            ),
-            {"cpu": threads, "gpu": gpus} if workers == 1 else _WAITS_ON_THE_HEAD,
-        )
-        with tempfile.TemporaryDirectory(prefix="weam_ray-tune-") as scratch:
-            tuner = tune.Tuner(
-                trainable,
-                param_space={"job": tune.grid_search(names)},
-                tune_config=tune.TuneConfig(
-                    reuse_actors=True,
-                    max_concurrent_trials=_at_once(workers, threads, gpus, resources),
-                    time_budget_s=None if max_hours is None else max_hours * 3600,
-                    trial_dirname_creator=lambda trial: str(trial.trial_id),
-                ),
-                run_config=tune.RunConfig(
-                    name="jobs",
-                    storage_path=scratch,
-                    callbacks=[_Relay(jobs=by_name, watcher=watcher)],
-                    failure_config=tune.FailureConfig(max_failures=retries),
-                    verbose=0,
-                ),
-            )
-            tuner.fit()
-
-
-def _wanted(job: Job) -> dict[str, float]:
-    return {"CPU": float(job.threads * job.workers), "GPU": job.gpus * job.workers}
-
-
-def _refuse_what_cannot_start(job: Job, resources: Mapping[str, float]) -> None:
-    for kind, wanted in _wanted(job).items():
+    for kind, wanted in job.wanted.items():
         if wanted > resources.get(kind, 0.0):
             raise ResourceError(
                 f"job {job.name} asks for {wanted:g} {kind}, the cluster has "
@@ -174,88 +387,3 @@ def _refuse_what_cannot_start(job: Job, resources: Mapping[str, float]) -> None:
             f"job {job.name} asks for {job.workers} workers with {job.gpus:g} of a GPU each",
             cure="Workers of one job can't share a GPU: set resources.cell_gpus to a whole number.",
         )
-
-
-def _at_once(workers: int, threads: int, gpus: float, resources: Mapping[str, float]) -> int | None:
-    """How many distributed jobs may run at once without waiting for each other's workers."""
-    if workers == 1:
-        return None  # the trials' own resources say it
-    fits = int(resources["CPU"] // (workers * threads))
-    return min(fits, int(resources["GPU"] // (workers * gpus))) if gpus else fits
-
-
-def _run_job(
-    config: dict[str, str], *, jobs: Mapping[str, Job], root: Path, logs: Path, device: str
-) -> None:
-    job = jobs[config["job"]]
-    # A step's own error ends the job but not the worker, which goes on with the next one.
-    with _log_file(logs / f"{job.name}.log") as log:
-        try:
-            _make_steps(job, Store(root), device, log)
-        except Exception as error:
-            log.error("%s", traceback.format_exc())
-            named = isinstance(error, WeamError)
-            tune.report({"failed": str(error) if named else f"{type(error).__name__}: {error}"})
-            return
-        tune.report({"finished": True})
-
-
-def _make_steps(job: Job, store: Store, device: str, log: logging.Logger) -> None:
-    # Ray exports OMP_NUM_THREADS=1 to its workers, so the number is set where it counts.
-    import torch
-
-    torch.set_num_threads(job.threads)
-    last = 0.0
-
-    def report(progress: Progress) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if progress.done < progress.total and now - last < _SECONDS_BETWEEN_REPORTS:
-            return
-        last = now
-        metrics = dict(progress.metrics)
-        log.info("%s %d/%d %s", progress.stage, progress.done, progress.total, metrics)
-        tune.report(
-            {
-                "stage": progress.stage,
-                # Plain "done" is Tune's own word: a true value would end the trial here.
-                "stage_done": progress.done,
-                "stage_total": progress.total,
-                "metrics": metrics,
-            }
-        )
-
-    makers = MAKERS
-    if job.workers > 1:
-        from weam_ray.on_ray.train import encoder_maker
-
-        makers = {**MAKERS, "encoder": encoder_maker(job, store)}
-    for step in job.steps:
-        log.info("%s", step.address)
-        artifact = ensure(
-            step,
-            store,
-            makers,
-            report,
-            Resources(threads=job.threads, device=device),
-        )
-        log.info("%s done, recorded %.1f s", step.address, artifact.record["seconds"])
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[logging.Logger]:
-    """All a job says goes to its file: log records, prints, warnings, the traceback."""
-    handler = logging.FileHandler(path, encoding="utf8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        with redirect_stdout(handler.stream), redirect_stderr(handler.stream):
-            yield logging.getLogger("weam_ray.job")
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
-        handler.close()
-        sys.stdout.flush()

@@ -1,8 +1,9 @@
 """Links → encoder: vocabularies, base encoders, examples, objectives, the training loop.
 
 Reads in order: `vocabulary`, `base`, `examples` (with `sides`, `words`), `masking`, `partners`,
-`batches`, `objectives` (with `encoder`, `head`), `loop`, `bilingual`. Settings are importable
-without torch; the rest is loaded when it is first asked for.
+`batches` (with `order`), `objectives` (with `encoder`, `head`), `held_out`, `prepared`, `feed`,
+`loop` (with `placement`, `window`), `bilingual`. Settings are importable without torch; the rest is
+loaded when it is first asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weam_ray.pretraining.config import (
     OBJECTIVES_WITH_LINKS,
     BaseConfig,
+    HeldOutConfig,
     Objective,
     PretrainingConfig,
     TrainingConfig,
@@ -21,16 +23,17 @@ from weam_ray.pretraining.config import (
 
 if TYPE_CHECKING:
     from weam_ray.pretraining.base import fetch_base, train_base
-    from weam_ray.pretraining.bilingual import pretrain
+    from weam_ray.pretraining.bilingual import pretrain, pretrain_on
     from weam_ray.pretraining.checkpoints import Checkpoints
+    from weam_ray.pretraining.distributed import DistributedContext
     from weam_ray.pretraining.encoder import encoder_and_head, load_model, load_tokenizer
     from weam_ray.pretraining.examples import Examples, PairSet, build_examples
-    from weam_ray.pretraining.loop import DistributedContext
+    from weam_ray.pretraining.prepared import Prepared, prepare
     from weam_ray.pretraining.vocabulary import train_vocabulary
 
 _HOMES = {
     "Checkpoints": "checkpoints",
-    "DistributedContext": "loop",
+    "DistributedContext": "distributed",
     "Examples": "examples",
     "PairSet": "examples",
     "build_examples": "examples",
@@ -39,6 +42,9 @@ _HOMES = {
     "load_model": "encoder",
     "load_tokenizer": "encoder",
     "pretrain": "bilingual",
+    "pretrain_on": "bilingual",
+    "prepare": "prepared",
+    "Prepared": "prepared",
     "train_base": "base",
     "train_vocabulary": "vocabulary",
 }
@@ -49,8 +55,10 @@ __all__ = [
     "Checkpoints",
     "DistributedContext",
     "Examples",
+    "HeldOutConfig",
     "Objective",
     "PairSet",
+    "Prepared",
     "PretrainingConfig",
     "TrainingConfig",
     "VocabularyConfig",
@@ -59,7 +67,9 @@ __all__ = [
     "fetch_base",
     "load_model",
     "load_tokenizer",
+    "prepare",
     "pretrain",
+    "pretrain_on",
     "train_base",
     "train_vocabulary",
 ]

@@ -19,7 +19,9 @@ from weam_ray.pretraining.batches import Batches
 from weam_ray.pretraining.card import write_card
 from weam_ray.pretraining.checkpoints import Checkpoints
 from weam_ray.pretraining.config import BaseConfig
+from weam_ray.pretraining.distributed import DistributedContext
 from weam_ray.pretraining.encoder import (
+    MaskedLM,
     encoder_and_head,
     load_model,
     load_tokenizer,
@@ -30,7 +32,7 @@ from weam_ray.pretraining.encoder import (
 )
 from weam_ray.pretraining.examples import Examples, build_sentences, concatenate
 from weam_ray.pretraining.feed import Feed
-from weam_ray.pretraining.loop import DistributedContext, fit
+from weam_ray.pretraining.loop import fit
 from weam_ray.pretraining.masking import U64, WEIGHTS, mix, seed_word
 from weam_ray.pretraining.objectives import METRICS, MaskedTokens, Terms
 from weam_ray.pretraining.sides import special_tokens, token_table
@@ -68,23 +70,13 @@ def train_base(
         DataError: a missing, empty or undecodable file.
     """
     tokenizer = load_tokenizer(tokenizer_dir)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed_word(config.seed, WEIGHTS))
-        lm = encoder_and_head(new_model(config, tokenizer))
+    lm = _untrained(config, tokenizer)
     facts: dict[str, Any] = {"parameters": sum(p.numel() for p in lm.model.parameters())}
     if config.steps == 0:
         facts["steps"] = 0
     else:
         examples = read_sentences(texts, tokenizer, config)
-        rank, world = (distributed.rank, distributed.world) if distributed else (0, 1)
-        batches = Batches(
-            examples,
-            config,
-            token_table(tokenizer),
-            tokenizer.pad_token_id,
-            rank=rank,
-            world=world,
-        )
+        batches = _batches(examples, tokenizer, config, distributed)
         steps = config.planned_steps(examples.rows, config.batch_size)
         if config.gradient_checkpointing:
             recompute_activations(lm)
@@ -108,6 +100,20 @@ def train_base(
         save(lm.model, tokenizer, out)
         write_card(out, "base", config, facts, sorted(texts))
     return facts
+
+
+def _untrained(config: BaseConfig, tokenizer: Any) -> MaskedLM:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed_word(config.seed, WEIGHTS))
+        return encoder_and_head(new_model(config, tokenizer))
+
+
+def _batches(
+    examples: Examples, tokenizer: Any, config: BaseConfig, distributed: DistributedContext | None
+) -> Batches:
+    rank, world = (distributed.rank, distributed.world) if distributed else (0, 1)
+    table, padding = token_table(tokenizer), tokenizer.pad_token_id
+    return Batches(examples, config, table, padding, rank=rank, world=world)
 
 
 def fetch_base(config: BaseConfig, out: Path) -> dict[str, Any]:

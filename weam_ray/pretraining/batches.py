@@ -5,37 +5,32 @@ batches, whose order is then shuffled; masks, replacements and partners are draw
 at once, so that a batch is a few slices. Which worker asks, and for how much of a batch at a time,
 changes nothing in what the batch holds.
 
-Legend: B rows, L places, M masked tokens, A of them with a partner, K partner tokens.
+Legend: B rows, L places, M masked tokens, A of them with a partner, U exchanged vectors that are no
+masked token's own, K partner tokens, R = M + U vectors the head reads, N = M + A predictions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from weam_ray.errors import ConfigError, DataError
+from weam_ray.errors import ConfigError
 from weam_ray.pretraining.config import Pooling, TrainingConfig
 from weam_ray.pretraining.examples import Examples
 from weam_ray.pretraining.masking import (
-    BATCH_ORDER,
     I64,
-    ORDER,
     TokenTable,
     corrupt,
-    draw,
-    seed_word,
     token_keys,
 )
+from weam_ray.pretraining.order import Order
 from weam_ray.pretraining.partners import linked_places, partners
 from weam_ray.pretraining.sides import spread, starts_of
-
-_BATCHES_A_POOL = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -51,8 +46,13 @@ class Batch:
         segments_BL: 0 and 1.
         places_M, targets_M: where masked tokens are and what they were.
         aligned_A: which masked tokens (index into M) have a partner, increasing.
-        owner_K, partners_K, weights_K: the exchanged vector of the masked token aligned_A[owner] is
-            the weighted sum of the vectors at its partners' places.
+        row_A: which of the R vectors each of them is predicted from after the exchange: below M the
+            vector of that masked token, else exchanged vector row − M. The subwords of a word share
+            one, and a partner that is one masked token has its own: neither is read twice.
+        owner_K, partners_K, weights_K: exchanged vector `owner` is the weighted sum of the vectors
+            at its partners' places.
+        order_N: the predictions, own ones (M) before exchanged ones (A), in order of their vectors.
+        row_start: [R+1], on the CPU: where in that order each vector's predictions begin.
         left_K, right_K: word-aligned only: places whose vectors are to meet.
         anchored_B: word-aligned only: rows held near the original.
         tokens: real tokens here.
@@ -65,9 +65,12 @@ class Batch:
     places_M: Tensor
     targets_M: Tensor
     aligned_A: Tensor
+    row_A: Tensor
     owner_K: Tensor
     partners_K: Tensor
     weights_K: Tensor
+    order_N: Tensor
+    row_start: I64
     left_K: Tensor
     right_K: Tensor
     anchored_B: Tensor
@@ -92,91 +95,6 @@ class Batch:
         return Batch(**moved)
 
 
-class Order:
-    """Which rows come when: an endless sequence of pools, mixing the sets of the examples.
-
-    A set's rows come in a new seeded order every epoch, by a hash of their keys, so the order of
-    the files doesn't matter.
-    """
-
-    def __init__(self, examples: Examples, batch_size: int, temperature: float, seed: int) -> None:
-        self._seed = seed
-        self._group = examples.group
-        self._batch_groups = batch_size
-        sets = examples.sets[:: self._group]
-        self._members = [np.flatnonzero(sets == k) for k in range(len(examples.names))]
-        self._keys = [examples.keys[:: self._group][member] for member in self._members]
-        lengths = np.add.reduceat(examples.lengths, np.arange(0, examples.rows, self._group))
-        self._lengths = lengths
-        self.sizes = np.array([len(member) for member in self._members], np.int64)
-        if not self.sizes.all():
-            raise DataError(
-                "no rows to train on",
-                place=examples.names[int(self.sizes.argmin())],
-                cure="Give this set text, or leave it out.",
-            )
-        shares = examples.shares
-        if shares is None:
-            shares = self.sizes.astype(np.float64) ** temperature
-        self.shares = shares / shares.sum()
-        # A pool spans at most one epoch of any set: else a pair's copies would meet in a batch.
-        longest = int(np.min(self.sizes / (self.shares * batch_size)))
-        self.batches_a_pool = min(max(longest, 1), _BATCHES_A_POOL)
-        self._taken = [np.zeros(len(self.sizes), np.int64)]
-        self._permutation = lru_cache(maxsize=2 * len(self.sizes))(self._permute)
-
-    def taken(self, batches: int) -> npt.NDArray[np.float64]:
-        """Epochs of each set in this many batches; a pool begun counts by its share."""
-        pool, rest = divmod(batches, self.batches_a_pool)
-        before, after = self._taken_before(pool), self._taken_before(pool + 1)
-        rows = before + (after - before) * (rest / self.batches_a_pool)
-        return rows / self.sizes
-
-    def pool(self, number: int) -> tuple[I64, I64]:
-        """Rows and their epochs, in the order of the pool's batches."""
-        before, after = self._taken_before(number), self._taken_before(number + 1)
-        chosen, epochs = [], []
-        for k, (begin, end) in enumerate(zip(before, after, strict=True)):
-            at = np.arange(begin, end)
-            epoch = at // self.sizes[k]
-            for e in np.unique(epoch):
-                within = at[epoch == e] % self.sizes[k]
-                chosen.append(self._members[k][self._permutation(k, int(e))[within]])
-            epochs.append(epoch)
-        groups, epoch = np.concatenate(chosen), np.concatenate(epochs)
-        order = self._bucketed(number, groups)
-        rows = groups[order, None] * self._group + np.arange(self._group)
-        return rows.ravel(), np.repeat(epoch[order], self._group)
-
-    def _permute(self, k: int, epoch: int) -> I64:
-        return np.argsort(draw(seed_word(self._seed, epoch), self._keys[k], ORDER), kind="stable")
-
-    def _bucketed(self, number: int, groups: I64) -> I64:
-        """Neighbours in length share a batch; batches in random order."""
-        # Ties by the seeded order the groups came in.
-        by_length = np.argsort(self._lengths[groups], kind="stable")
-        batches = by_length.reshape(self.batches_a_pool, self._batch_groups)
-        ticket = draw(
-            seed_word(self._seed, number),
-            np.arange(self.batches_a_pool, dtype=np.uint64),
-            BATCH_ORDER,
-        )
-        return batches[np.argsort(ticket, kind="stable")].ravel()
-
-    def _taken_before(self, number: int) -> I64:
-        """Groups each set has given before this pool: as near to its share as whole rows allow."""
-        a_pool = self.batches_a_pool * self._batch_groups
-        while len(self._taken) <= number:
-            before = self._taken[-1]
-            wanted = np.maximum(self.shares * (len(self._taken) * a_pool) - before, 0)
-            wanted *= a_pool / wanted.sum()
-            give = np.floor(wanted).astype(np.int64)
-            largest = np.argsort(give - wanted, kind="stable")
-            give[largest[: a_pool - int(give.sum())]] += 1
-            self._taken.append(before + give)
-        return self._taken[number]
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Pool:
     """Everything drawn for the rows of a pool, flat; `*_start` say where rows begin."""
@@ -192,6 +110,7 @@ class _Pool:
     masked: I64
     masked_start: I64
     counts: I64
+    vector: I64
     partner: I64
     partner_start: I64
     weights: npt.NDArray[np.float32]
@@ -230,16 +149,12 @@ class Batches:
         Raises:
             ConfigError: fewer rows a batch than workers.
         """
-        if config.batch_size < world:
-            raise ConfigError(
-                f"batch_size {config.batch_size} can't be split over {world} workers",
-                cure=f"Use at most {config.batch_size} workers, or a larger batch.",
-            )
+        self._rank, self._world = rank, world
+        self._refuse_fewer_than_workers(config.batch_size, "batch_size")
         self.order = Order(examples, config.batch_size, config.temperature, config.seed)
         self._rows = config.batch_size * examples.group
         self._examples, self._config, self._table = examples, config, table
         self._pad_id, self._pooling, self._one_to_many = pad_id, pooling, one_to_many
-        self._rank, self._world = rank, world
         self._current: tuple[int, _Pool] | None = None
 
     @property
@@ -258,20 +173,47 @@ class Batches:
         if self._current is None or self._current[0] != which:
             self._current = (which, self._draw(*self.order.pool(which)))
         pool = self._current[1]
-        first = within * self._rows
-        return [
-            self._slice(pool, first, first + begin, first + end) for begin, end in self._shares()
-        ]
+        whole = slice(within * self._rows, (within + 1) * self._rows)
+        return [self._slice(pool, whole, *rows) for rows in self._shares(whole)]
 
-    def _shares(self) -> Iterator[tuple[int, int]]:
-        """Row ranges of this worker's micro-batches within a batch."""
-        group = self._examples.group
-        groups = self._rows // group
-        begin = groups * self._rank // self._world
-        end = groups * (self._rank + 1) // self._world
-        step = self._config.micro_batch or groups
-        for low in range(begin, end, step):
-            yield low * group, min(low + step, end) * group
+    def every_row(self) -> Iterator[Batch]:
+        """This worker's share of one batch that is every row once, in pieces of like length.
+
+        Masks are those of the first epoch. As ever, the values of the pieces add up to the batch's.
+
+        Raises:
+            ConfigError: fewer rows than workers.
+        """
+        group, lengths = self._examples.group, self.order.lengths
+        groups = len(lengths)
+        self._refuse_fewer_than_workers(groups, "held-out pairs")
+        rows = np.argsort(lengths, kind="stable")[:, None] * group + np.arange(group)
+        pool = self._draw(rows.ravel(), np.zeros(rows.size, np.int64))
+        pieces = max(groups // self._config.batch_size, 1)
+        whole = slice(0, rows.size)
+        for piece in range(pieces):
+            begin, end = (groups * at // pieces * group for at in (piece, piece + 1))
+            for part in self._shares(slice(begin, end)):
+                yield self._slice(pool, whole, *part)
+
+    def _shares(self, rows: slice) -> Iterator[tuple[int, int]]:
+        """Row ranges of this worker's micro-batches within these rows: as many on every worker."""
+        group, world = self._examples.group, self._world
+        first, groups = rows.start // group, (rows.stop - rows.start) // group
+        begin, end = (first + groups * rank // world for rank in (self._rank, self._rank + 1))
+        largest = -(-groups // world)
+        # Workers that shard the model have to call it equally often, so none is left without rows.
+        parts = min(-(-largest // (self._config.micro_batch or largest)), groups // world)
+        for part in range(parts):
+            low, high = (begin + (end - begin) * at // parts for at in (part, part + 1))
+            yield low * group, high * group
+
+    def _refuse_fewer_than_workers(self, groups: int, what: str) -> None:
+        if groups < self._world:
+            raise ConfigError(
+                f"{what} {groups} can't be split over {self._world} workers",
+                cure=f"Use at most {groups} workers, or more rows.",
+            )
 
     def _draw(self, rows: I64, epochs: I64) -> _Pool:
         examples, config = self._examples, self._config
@@ -296,6 +238,7 @@ class Batches:
             masked = np.flatnonzero(is_masked)
         counts, partner, weights = self._partners(masked, flat)
         partner = partner + np.repeat(moved[row[masked]], counts)
+        partner_start = starts_of(counts)
         return _Pool(
             start=start,
             lengths=lengths,
@@ -308,8 +251,9 @@ class Batches:
             masked=masked,
             masked_start=np.searchsorted(masked, start),
             counts=counts,
+            vector=self._vectors(masked, flat, moved[row[masked]], partner, partner_start),
             partner=partner,
-            partner_start=starts_of(counts),
+            partner_start=partner_start,
             weights=weights,
             left=left,
             right=right,
@@ -323,8 +267,25 @@ class Batches:
         place = flat[masked]
         return partners(words, place, self._examples.word[place], self._pooling, self._one_to_many)
 
-    def _slice(self, pool: _Pool, batch_begin: int, begin: int, end: int) -> Batch:
-        """Rows [begin, end) of the pool as a padded batch; its whole begins at batch_begin."""
+    def _vectors(self, masked: I64, flat: I64, moved: I64, partner: I64, partner_start: I64) -> I64:
+        """A number for each masked token's exchanged vector, the same only for the same vector.
+
+        Below the pool's number of tokens it is a token's own vector: that of the one partner.
+        """
+        words, counts = self._examples.words, np.diff(partner_start)
+        if words is None or not len(partner):
+            return np.zeros(len(masked), np.int64)
+        tokens = len(flat)
+        if self._pooling == "same-index":
+            several = 2 * tokens + masked
+        else:  # all subwords of a word have its partners
+            word = np.maximum(self._examples.word[flat[masked]], 0)
+            several = tokens + words.first[word] + moved
+        first = partner[np.minimum(partner_start[:-1], len(partner) - 1)]
+        return np.where(counts == 1, first, several)
+
+    def _slice(self, pool: _Pool, whole: slice, begin: int, end: int) -> Batch:
+        """Rows [begin, end) of the pool, padded, as a share of the batch that is rows `whole`."""
         low, high = pool.start[begin], pool.start[end]
         lengths = pool.lengths[begin:end]
         width = int(lengths.max())
@@ -334,11 +295,12 @@ class Batches:
         columns = np.arange(width)
         m0, m1 = pool.masked_start[begin], pool.masked_start[end]
         masked = pool.masked[m0:m1]
-        k0, k1 = pool.partner_start[m0], pool.partner_start[m1]
-        counts = pool.counts[m0:m1]
-        aligned = np.flatnonzero(counts)
+        aligned = np.flatnonzero(pool.counts[m0:m1])
+        row, told = _head_rows(masked, pool.vector[m0:m1][aligned])
+        told = m0 + aligned[told]
+        parts = spread(pool.partner_start[told], pool.counts[told])
+        rows = np.concatenate([np.arange(len(masked)), row])
         w0, w1 = pool.left_start[begin], pool.left_start[end]
-        whole = slice(batch_begin, batch_begin + self._rows)
         b0, b1 = pool.masked_start[[whole.start, whole.stop]]
         tensor = torch.from_numpy
         return Batch(
@@ -348,9 +310,12 @@ class Batches:
             places_M=tensor(place[masked - low]),
             targets_M=tensor(pool.ids[masked]),
             aligned_A=tensor(aligned),
-            owner_K=tensor(np.repeat(np.arange(len(aligned)), counts[aligned])),
-            partners_K=tensor(place[pool.partner[k0:k1] - low]),
-            weights_K=tensor(pool.weights[k0:k1]),
+            row_A=tensor(row),
+            owner_K=tensor(np.repeat(np.arange(len(told)), pool.counts[told])),
+            partners_K=tensor(place[pool.partner[parts] - low]),
+            weights_K=tensor(pool.weights[parts]),
+            order_N=tensor(np.argsort(rows, kind="stable")),
+            row_start=starts_of(np.bincount(rows, minlength=len(masked) + len(told))),
             left_K=tensor(place[pool.left[w0:w1] - low]),
             right_K=tensor(place[pool.right[w0:w1] - low]),
             anchored_B=tensor(pool.anchored[begin:end]),
@@ -362,6 +327,24 @@ class Batches:
             all_links=int(pool.left_start[whole.stop] - pool.left_start[whole.start]),
             all_anchored=int(pool.lengths[whole][pool.anchored[whole]].sum()),
         )
+
+
+def _head_rows(masked: I64, vector: I64) -> tuple[I64, I64]:
+    """Which of the head's rows each exchanged vector is, and who first needs each further one.
+
+    Args:
+        masked: places of the masked tokens, whose own vectors are the first rows; increasing.
+        vector: from `_Pool.vector` [A].
+
+    Returns:
+        row [A], and for each row after the masked tokens' own an index into A [U].
+    """
+    at = np.minimum(np.searchsorted(masked, vector), max(len(masked) - 1, 0))
+    row = at.astype(np.int64)
+    further = np.flatnonzero(masked[at] != vector)
+    _, first, inverse = np.unique(vector[further], return_index=True, return_inverse=True)
+    row[further] = len(masked) + inverse
+    return row, further[first]
 
 
 def _with_frame(left: I64, right: I64, start: I64) -> tuple[I64, I64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Callable
@@ -21,12 +22,18 @@ class Checkpoints:
     Attributes:
         folder: of this run alone: its name should hold the run's identity.
         every: steps between checkpoints.
+        seconds: time between checkpoints; of runs on one worker, whose steps nobody waits for.
         saved: told the file and step of each; a cluster copies it away here.
     """
 
     folder: Path
-    every: int = 1000
+    every: int | None = 1000
+    seconds: float = math.inf
     saved: Callable[[Path, int], None] | None = None
+
+    def due(self, step: int, seconds: float) -> bool:
+        """Whether a run is to be saved after so many steps, and seconds since it was last."""
+        return seconds >= self.seconds or (self.every is not None and step % self.every == 0)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Writes the state of a step beside the last one, then removes the last one."""
@@ -43,6 +50,12 @@ class Checkpoints:
                 older.unlink(missing_ok=True)
         if self.saved is not None:
             self.saved(path, step)
+
+    @property
+    def latest_step(self) -> int:
+        """Steps done at the newest state; 0 before the first."""
+        files = sorted(self.folder.glob("step-*.pt"))
+        return int(files[-1].stem.removeprefix("step-")) if files else 0
 
     def latest(self, device: torch.device) -> dict[str, Any] | None:
         """The newest state, or None before the first.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from weam_ray.identity import Placement, StageConfig
+from weam_ray.identity import Placement, StageConfig, WhenSet
 
 Objective = Literal[
     "none",
@@ -79,13 +79,17 @@ class TrainingConfig(StageConfig):
     """A set (language, or language pair and domain) with n rows is drawn with a share
     ∝ n^temperature."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 is autocast: weights and optimiser stay in fp32."""
+    """bf16 is autocast: weights and optimiser stay in fp32. A device without bf16 arithmetic
+    computes in fp32 and the record says so."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Decides order, masks, dropout and, from scratch, the initial weights."""
     micro_batch: Annotated[int | None, Placement()] = Field(default=None, ge=1)
     """Pairs a forward pass on one worker; gradients add up to the whole batch's. None: all."""
     gradient_checkpointing: Annotated[bool, Placement()] = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    sharding: Annotated[Literal["ddp", "fsdp"], Placement()] = "ddp"
+    """How several workers share a model: each has all of it (DDP), or weights, gradients and
+    optimiser are cut over them (FSDP), for a model that fits into no worker's memory."""
     log_every: Annotated[int, Placement()] = Field(default=20, ge=1)
     """Steps between points of the curve; a point is the mean over the steps since the last."""
     checkpoint_every: Annotated[int | None, Placement()] = Field(default=None, ge=1)
@@ -132,10 +136,11 @@ class BaseConfig(TrainingConfig):
     initial_deviation: float = Field(default=0.02, gt=0, lt=1)
     """Standard deviation of the initial weights: 0.02 suits widths near 768 (Devlin et al. 2019).
     A narrow encoder from scratch wants about 1/√hidden, or it never leaves the word frequencies."""
-    rotary_scale: float = Field(default=1.0, ge=0, le=1)
+    position_scale: float = Field(default=1.0, ge=0, le=1)
     """roformer: positions are multiplied by this before they become angles (position
-    interpolation, Chen et al. 2023). 0 takes word order away: the encoder then reads each segment
-    as a bag of words, and nothing it learns of one language's order can hinder another's."""
+    interpolation, Chen et al. 2023). 0 takes word order away, from bert too: the encoder then reads
+    each segment as a bag of words, and nothing it learns of one language's order can hinder
+    another's. bert, whose positions are learned, takes 1 or 0, and is the faster one without."""
     two_sentences: bool = False
     """Join two neighbouring lines of a file as `[CLS] a [SEP] b [SEP]`, so that the second segment
     and the separator are trained before any task uses them."""
@@ -155,7 +160,35 @@ class BaseConfig(TrainingConfig):
             raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
         if self.max_positions < self.max_length:
             raise ValueError(f"max_positions {self.max_positions} < max_length {self.max_length}")
+        takes = {"bert": (0.0, 1.0), "modernbert": (1.0,)}.get(self.architecture)
+        if takes is not None and self.position_scale not in takes:
+            values = " or ".join(f"{value:g}" for value in takes)
+            raise ValueError(
+                f"position_scale {self.position_scale:g}: {self.architecture} takes {values}"
+            )
         return self
+
+
+class HeldOutConfig(StageConfig):
+    """Pairs that are never trained on, and when their loss ends a run early."""
+
+    share: float = Field(default=0.05, gt=0, lt=1)
+    """Share of each set's pairs, chosen by a seeded hash of their content: a pair held out of a
+    small subset is held out of every larger one too."""
+    at_most: int = Field(default=1_000, ge=1)
+    """Pairs of each set that are measured; those beyond are not trained on either."""
+    every: int = Field(default=100, ge=1)
+    """Steps between measurements; the last step is measured too."""
+    patience: int | None = Field(default=3, ge=1)
+    """Measurements in a row without a lower loss that end the run; None measures and never ends
+    it. The learning rate follows the planned steps all the same."""
+    least_gain: float = Field(default=0.0, ge=0)
+    """How much lower than the lowest so far counts as lower, nats."""
+    keep: Literal["best", "last"] = "best"
+    """Which weights are returned: those of the lowest loss, or those the run ended with."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Decides which pairs, and their masks, which are the same at every measurement. Apart from
+    the seed of the run, so that runs of all seeds are measured on the same tokens."""
 
 
 class PretrainingConfig(TrainingConfig):
@@ -188,6 +221,10 @@ class PretrainingConfig(TrainingConfig):
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Overrides the base's dropout. 0 makes the loss the same on any number of workers; above it
     each worker draws its own noise."""
+
+    held_out: Annotated[HeldOutConfig | None, WhenSet()] = None
+    """Pairs held out, by whose loss (the objective's own) a run may end early; None: every pair is
+    trained on, to the last step."""
 
     @property
     def uses_links(self) -> bool:

@@ -5,7 +5,7 @@ Legend: B rows, L places, D width, V vocabulary, R any number of vectors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +50,7 @@ def encoder_and_head(model: Any) -> MaskedLM:
         return MaskedLM(model, encoder, head.transform, head.decoder, (head.transform,))
     if hasattr(model, "lm_head") and hasattr(model.lm_head, "layer_norm"):  # RoBERTa, XLM-R
         head = model.lm_head
-
-        def transform(hidden_RD: Tensor) -> Tensor:
-            out: Tensor = head.layer_norm(F.gelu(head.dense(hidden_RD)))
-            return out
-
+        transform = _RobertaTransform(head.dense, head.layer_norm)
         return MaskedLM(model, encoder, transform, head.decoder, (head.dense, head.layer_norm))
     if hasattr(model, "head") and hasattr(model, "decoder"):  # ModernBERT
         return MaskedLM(model, encoder, model.head, model.decoder, (model.head,))
@@ -62,6 +58,16 @@ def encoder_and_head(model: Any) -> MaskedLM:
         f"{type(model).__name__} has no masked-language-model head this project can take apart",
         cure="Use a model of the BERT, RoFormer, RoBERTa, XLM-R or ModernBERT family.",
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _RobertaTransform:
+    dense: nn.Module
+    layer_norm: nn.Module
+
+    def __call__(self, hidden_RD: Tensor) -> Tensor:
+        out: Tensor = self.layer_norm(F.gelu(self.dense(hidden_RD)))
+        return out
 
 
 def hidden_states(
@@ -166,7 +172,7 @@ def load_model(
         dropout: for this run only: the model's config, and so what is saved, keeps its own.
 
     Raises:
-        DataError: there is none at `folder`.
+        DataError: there is none at `folder`, or one with another head.
     """
     from transformers import AutoConfig, AutoModelForMaskedLM
 
@@ -176,12 +182,17 @@ def load_model(
         for name in own if dropout is not None else ():
             setattr(config, name, dropout)
         with without_bars():
-            model = AutoModelForMaskedLM.from_pretrained(
-                folder, revision=revision, config=config, dtype=torch.float32
+            model, loading = AutoModelForMaskedLM.from_pretrained(
+                folder,
+                revision=revision,
+                config=config,
+                dtype=torch.float32,
+                output_loading_info=True,
             )
+        _refuse_other_heads(folder, config, loading["missing_keys"])
         for name, rate in own.items():
             setattr(model.config, name, rate)
-        _freeze_sinusoids(model)
+        freeze_positions(model)
         return model
     except (OSError, ValueError) as error:
         raise DataError(
@@ -189,6 +200,18 @@ def load_model(
             place=str(folder),
             cure="Give a save_pretrained folder or a hub name; go online once to fetch it.",
         ) from error
+
+
+def _refuse_other_heads(folder: Path | str, config: Any, missing: Collection[str]) -> None:
+    # A classifier's encoder opens as a masked language model too, under a head of random numbers.
+    made_as = [str(name) for name in config.architectures or ()]
+    if not missing or not made_as or any("MaskedLM" in n or "PreTraining" in n for n in made_as):
+        return
+    raise DataError(
+        f"this is a {made_as[0]} and no masked language model: it has no {min(missing)}",
+        place=str(folder),
+        cure="Name the model it was made from, with its masked-language-model head.",
+    )
 
 
 def _scale_positions(model: Any, scale: float) -> None:
@@ -203,11 +226,16 @@ def _scale_positions(model: Any, scale: float) -> None:
         table[:, half:] = torch.cos(angles)
 
 
-def _freeze_sinusoids(model: Any) -> None:
-    # RoFormer's table of sines is a frozen parameter when it is made and a trainable one when it
-    # is loaded; it never gets a gradient, which DDP refuses.
-    for module in model.modules():
-        if type(module).__name__.endswith("SinusoidalPositionalEmbedding"):
+def freeze_positions(model: Any) -> None:
+    """Takes tables of positions that are not to be learned out of training.
+
+    RoFormer's table of sines is a frozen parameter when it is made and a trainable one when it is
+    loaded; it never gets a gradient, which DDP refuses. A learned table that is all zeros was put
+    to nought by `position_scale`, and would bring word order back.
+    """
+    for name, module in model.named_modules():
+        sines = type(module).__name__.endswith("SinusoidalPositionalEmbedding")
+        if sines or (name.endswith("position_embeddings") and not module.weight.any()):
             module.weight.requires_grad_(False)
 
 
@@ -261,6 +289,10 @@ def new_model(config: BaseConfig, tokenizer: Any) -> Any:
         model = transformers.RoFormerForMaskedLM(
             transformers.RoFormerConfig(**shared, **noise, embedding_size=config.hidden)
         )
-        _scale_positions(model, config.rotary_scale)
+        _scale_positions(model, config.position_scale)
         return model
-    return transformers.BertForMaskedLM(transformers.BertConfig(**shared, **noise))
+    model = transformers.BertForMaskedLM(transformers.BertConfig(**shared, **noise))
+    if config.position_scale == 0:
+        torch.nn.init.zeros_(model.bert.embeddings.position_embeddings.weight)
+        freeze_positions(model)
+    return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 from weam_ray.pretraining.batches import Batch, Batches
@@ -24,13 +24,22 @@ class Step:
     parts: list[Batch]
 
 
+Source = Callable[[int, int], Iterator[Step]]
+"""Steps from the first number to the one before the second, made by somebody else."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Feed:
-    """Bilingual batches, and replay spread evenly among them; a step's are known by its number."""
+    """Bilingual batches, and replay spread evenly among them; a step's are known by its number.
+
+    Attributes:
+        source: hands over the same steps, made elsewhere; None: they are made here.
+    """
 
     batches: Batches
     replay: Batches | None = None
     replay_share: float = 0.0
+    source: Source | None = None
 
     def step(self, number: int) -> Step:
         """The data of step `number`, from 0."""
@@ -43,7 +52,7 @@ class Feed:
         """How many of the first `steps` are not replay."""
         return steps - math.floor(steps * self.replay_share)
 
-    def steps(self, first: int, stop: int, ahead: int = 0) -> Iterator[Step]:
+    def steps(self, first: int, stop: int, ahead: int = 0) -> Generator[Step, None, None]:
         """Steps `first` to `stop` − 1, in order.
 
         Args:
@@ -52,11 +61,13 @@ class Feed:
             ahead: how many steps a background thread may be ahead of the reader. With 0 there is
                 none: on a CPU it would only take turns with the training for the interpreter.
         """
-        if not ahead:
+        if self.source is not None:
+            yield from self.source(first, stop)
+        elif not ahead:
             yield from map(self.step, range(first, stop))
-            return
-        with _Ahead(self, first, stop, ahead) as made:
-            yield from made
+        else:
+            with _Ahead(self, first, stop, ahead) as made:
+                yield from made
 
 
 class _Ahead:

@@ -1,37 +1,62 @@
 """The head and its cross-entropy at chosen vectors only, never holding all logits at once.
 
-Legend: R vectors, D width, E the head's inner width, V vocabulary.
+Legend: R vectors, N predictions from them, D width, E the head's inner width, V vocabulary.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from weam_ray.pretraining.encoder import MaskedLM
+from weam_ray.pretraining.masking import I64
 
 _LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 27}
+_LEAST_SURE = 1e-30
+"""A probability whose logarithm is surely as good as that of its logit: no denormal number."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Which vector each of N predictions reads, where a vector may have several.
+
+    Attributes:
+        row_N: increasing.
+        start: [R+1], on the CPU: where each vector's predictions begin.
+    """
+
+    row_N: Tensor
+    start: I64
 
 
 def predict(
-    lm: MaskedLM, vectors_RD: Tensor, targets_R: Tensor, weights_R: Tensor
+    lm: MaskedLM,
+    vectors_RD: Tensor,
+    targets_N: Tensor,
+    weights_N: Tensor,
+    rows: Rows | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Σ_r weight_r · nll_r, differentiable, and nll_R, not differentiable.
+    """Σ_n weight_n · nll_n, differentiable, and nll_N, not differentiable.
 
     Args:
         lm: whose head reads the vectors.
         vectors_RD: outputs of the encoder, own or exchanged.
-        targets_R: the token each is to predict.
-        weights_R: fp32; what each counts in the loss.
+        targets_N: the tokens to predict.
+        weights_N: fp32; what each counts in the loss.
+        rows: the vector each is predicted from; None: one of each, in order.
     """
     inner_RE = lm.transform(vectors_RD)
     bias: Tensor | None = lm.decoder.bias
     if bias is None:
         bias = inner_RE.new_zeros(lm.decoder.out_features)
+    matrix_VE: Tensor = lm.decoder.weight
+    if not torch.is_grad_enabled():  # the function below can't see that: it makes the gradient
+        inner_RE, matrix_VE, bias = inner_RE.detach(), matrix_VE.detach(), bias.detach()
     out: tuple[Tensor, Tensor] = _WeightedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        inner_RE, lm.decoder.weight, bias, targets_R, weights_R
+        inner_RE, matrix_VE, bias, targets_N, weights_N, rows
     )
     return out
 
@@ -46,21 +71,21 @@ class _WeightedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, inner_RE: Tensor, weight_VE: Tensor, bias_V: Tensor, targets_R: Tensor,
-        weights_R: Tensor,
+        ctx: Any, inner_RE: Tensor, weight_VE: Tensor, bias_V: Tensor, targets_N: Tensor,
+        weights_N: Tensor, rows: Rows | None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         device = inner_RE.device.type
         low = inner_RE.dtype
         if torch.is_autocast_enabled(device):
             low = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
-            return _forward(ctx, inner_RE, weight_VE, bias_V, targets_R, weights_R, low)
+            return _forward(ctx, inner_RE, weight_VE, bias_V, targets_N, weights_N, rows, low)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         inner, weight, bias = ctx.saved_tensors
         scale = grads[0]
-        return inner * scale, weight * scale, bias * scale, None, None
+        return inner * scale, weight * scale, bias * scale, None, None, None
 
 
 def _forward(
@@ -68,8 +93,9 @@ def _forward(
     inner_RE: Tensor,
     weight_VE: Tensor,
     bias_V: Tensor,
-    targets_R: Tensor,
-    weights_R: Tensor,
+    targets_N: Tensor,
+    weights_N: Tensor,
+    rows: Rows | None,
     low: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     size = weight_VE.shape[0]
@@ -79,29 +105,48 @@ def _forward(
     d_inner = torch.empty_like(inner_RE) if wants else inner_RE.new_empty(0)
     d_weight = torch.zeros_like(weight_VE) if wants else inner_RE.new_empty(0)
     d_bias = torch.zeros_like(bias_V) if wants else inner_RE.new_empty(0)
-    nll_R = torch.empty(len(targets_R), device=inner_RE.device, dtype=weights_R.dtype)
-    for begin in range(0, len(targets_R), chunk):
-        part = slice(begin, begin + chunk)
-        target = targets_R[part, None]
+    nll_N = torch.empty(len(targets_N), device=inner_RE.device, dtype=weights_N.dtype)
+    for begin in range(0, len(inner_RE), chunk):
+        part = slice(begin, min(begin + chunk, len(inner_RE)))
         logits = torch.nn.functional.linear(inner_low[part], decoder_VE, bias_low)
-        logits = logits.to(weights_R.dtype)
-        # log Σ exp(logits) by way of the likeliest token: one kernel instead of two.
+        logits = logits.to(weights_N.dtype)
         p = torch.softmax(logits, -1)
-        log_sum = logits.amax(1) - p.amax(1).log_()
-        nll_R[part] = log_sum - logits.gather(1, target).squeeze(1)
+        told, row = _predictions(part, rows, inner_RE.device)
+        target, weight = targets_N[told], weights_N[told]
+        p_target = p[row, target]
+        nll_N[told] = _nll(logits, p, p_target, row, target)
         if not wants:
             continue
-        # d nll / d logits = p − onehot; the row's weight joins the thinner operand.
-        p.scatter_add_(1, target, p.new_full(target.shape, -1.0))
+        # d Σ w·nll / d logits = W·p − Σ w·onehot with W the sum of a row's weights, which joins
+        # the thinner operand: what stands in p is p − Σ w/W·onehot.
+        w = weight.new_zeros(len(p)).index_add_(0, row, weight)[:, None]
+        share = weight / w[row, 0].where(w[row, 0] != 0, 1.0)
+        p.view(-1).index_add_(0, row * size + target, share, alpha=-1)
         p_low = p.to(low)
-        w = weights_R[part, None]
         d_inner[part] = ((p_low @ decoder_VE) * w).to(d_inner.dtype)
-        d_bias.add_(weights_R[part] @ p)
+        d_bias.add_(w[:, 0] @ p)
         weighted = (inner_RE[part] * w).to(low)
         if low == d_weight.dtype:
             d_weight.addmm_(p_low.t(), weighted)
         else:
             d_weight.add_(p_low.t() @ weighted)
     ctx.save_for_backward(d_inner, d_weight, d_bias)
-    ctx.mark_non_differentiable(nll_R)
-    return torch.dot(nll_R, weights_R), nll_R
+    ctx.mark_non_differentiable(nll_N)
+    return torch.dot(nll_N, weights_N), nll_N
+
+
+def _predictions(part: slice, rows: Rows | None, device: torch.device) -> tuple[slice, Tensor]:
+    """Which predictions read these vectors, and which of the part each reads."""
+    if rows is None:
+        return part, torch.arange(part.stop - part.start, device=device)
+    told = slice(int(rows.start[part.start]), int(rows.start[part.stop]))
+    return told, rows.row_N[told] - part.start
+
+
+def _nll(logits: Tensor, p: Tensor, p_target: Tensor, row: Tensor, target: Tensor) -> Tensor:
+    """−log p of the targets. A GPU isn't asked how small they are: asking is waiting for it."""
+    if p.device.type == "cpu" and bool((p_target > _LEAST_SURE).all()):
+        return -p_target.log()
+    # log Σ exp(logits) by way of the likeliest token.
+    log_sum = logits.amax(1) - p.amax(1).log()
+    return log_sum[row] - logits[row, target]

@@ -10,88 +10,31 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from weam_ray import notice
 from weam_ray.artifacts import Resources
 from weam_ray.errors import WeamError
 from weam_ray.pretraining.checkpoints import Checkpoints
 from weam_ray.pretraining.config import TrainingConfig
+from weam_ray.pretraining.distributed import DistributedContext
 from weam_ray.pretraining.feed import Feed, Step
+from weam_ray.pretraining.held_out import HeldOut, Patience
 from weam_ray.pretraining.masking import DROPOUT, seed_word
+from weam_ray.pretraining.optimiser import adamw, learning_rate
+from weam_ray.pretraining.placement import place
+from weam_ray.pretraining.precision import autocast, used
+from weam_ray.pretraining.window import Window
 from weam_ray.progress import Progress, Report, silent
 
 _STEPS_AHEAD = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DistributedContext:
-    """One worker of several; `torch.distributed` is initialised by whoever made it."""
-
-    rank: int = 0
-    world: int = 1
-
-    @property
-    def leads(self) -> bool:
-        """Whether this worker writes and reports."""
-        return self.rank == 0
-
-
-@dataclass(slots=True)
-class _Window:
-    """What has been measured since the last point of the curve; sums stay on the device."""
-
-    device: torch.device
-    sums: Tensor = field(init=False)
-    replay: Tensor = field(init=False)
-    steps: int = 0
-    replays: int = 0
-    tokens: int = 0
-    masked: int = 0
-    aligned: int = 0
-    waited: float = 0.0
-    began: float = field(default_factory=time.perf_counter)
-
-    def __post_init__(self) -> None:
-        self.sums = torch.zeros(3, device=self.device)
-        self.replay = torch.zeros(3, device=self.device)
-
-    def count(self, data: Step) -> None:
-        """Adds a step's numbers, which are those of the whole batch on every worker."""
-        self.tokens += data.parts[0].all_tokens
-        if data.replay:
-            self.replays += 1
-            return
-        self.steps += 1
-        self.masked += data.parts[0].all_masked
-        self.aligned += data.parts[0].all_aligned
-
-    def values(
-        self, names: Sequence[str], links: bool, distributed: DistributedContext | None
-    ) -> dict[str, float]:
-        sums = torch.stack([self.sums, self.replay])
-        if distributed is not None:
-            torch.distributed.all_reduce(sums)
-        own, replay = sums.tolist()
-        seconds = time.perf_counter() - self.began
-        values = {
-            "tokens_per_second": self.tokens / seconds,
-            "wait_share": self.waited / seconds,
-        }
-        if self.steps:
-            values |= {name: value / self.steps for name, value in zip(names, own, strict=False)}
-        if self.replays:
-            values["loss_replay"] = replay[0] / self.replays
-        if links and self.masked:
-            values["aligned_share"] = self.aligned / self.masked
-        return values
 
 
 def fit(
@@ -107,6 +50,7 @@ def fit(
     resources: Resources | None = None,
     distributed: DistributedContext | None = None,
     checkpoints: Checkpoints | None = None,
+    held_out: HeldOut | None = None,
 ) -> dict[str, Any]:
     """Trains `module` for `steps` steps and writes `curve.parquet` to `out`.
 
@@ -123,19 +67,27 @@ def fit(
         resources: threads and device.
         distributed: this worker's place among several.
         checkpoints: where to save and resume; None does neither.
+        held_out: pairs whose loss is measured and may end the run before `steps`.
 
     Returns:
-        steps, tokens, seconds, tokens_per_second, wait_share, aligned_share, final losses.
+        steps, tokens, seconds, tokens_per_second, wait_share, aligned_share, final losses; of a
+        run with held-out pairs also whether they ended it (stopped_early), the step whose weights
+        `module` then has (kept_step), their loss, and the seconds that measuring took, which
+        `seconds` doesn't hold.
 
     Raises:
         WeamError: the loss is no longer a number.
+        Preempted: the machine is to be taken away; the state was saved.
     """
     resources = resources or Resources()
-    run = _Run(module, feed, steps, config, names, resources, distributed)
+    run = _Run(module, feed, steps, config, names, resources, distributed, held_out)
     with _threads(resources.threads), torch.random.fork_rng(_cuda_devices(run.device)):
         if checkpoints is not None:
             run.resume(checkpoints)
-        run.train(stage, report, checkpoints)
+        # One of several workers can't save alone: the others would wait for it.
+        alone = checkpoints is not None and distributed is None
+        with notice.heeded() if alone else nullcontext():
+            run.train(stage, report, checkpoints)
     leads = distributed is None or distributed.leads
     if leads:
         run.write_curve(out)
@@ -154,54 +106,97 @@ class _Run:
         names: Sequence[str],
         resources: Resources,
         distributed: DistributedContext | None,
+        held_out: HeldOut | None,
     ) -> None:
         self.device = torch.device(resources.device)
         self._feed, self._steps, self._config = feed, steps, config
         self._names, self._distributed = names, distributed
         self._rank = distributed.rank if distributed else 0
         self._world = distributed.world if distributed else 1
-        self._module = module.to(self.device).train()
-        self._wrapped: nn.Module = self._module
-        if distributed is not None:
-            self._wrapped = nn.parallel.DistributedDataParallel(self._module)
-        self._parameters = [p for p in module.parameters() if p.requires_grad]
-        self._optimiser = _adamw(self._parameters, config)
+        self._placed = place(
+            module, self.device, distributed=distributed is not None, sharding=config.sharding
+        )
+        self._parameters = [p for p in self._placed.module.parameters() if p.requires_grad]
+        self._optimiser = adamw(self._parameters, config)
         self._done = 0
+        self._window = Window(self.device)
         self._tokens = self._masked = self._aligned = 0
         self._seconds = self._waited = 0.0
         self._curve: dict[str, list[Any]] = {"step": [], "metric": [], "value": []}
+        self._held_out = held_out
+        self._patience = Patience(held_out.config) if held_out else None
+        self._measuring = 0.0
 
     def train(self, stage: str, report: Report, checkpoints: Checkpoints | None) -> None:
-        window = _Window(self.device)
+        window, self._window = self._window, Window(self.device)
+        window.began = saved = time.perf_counter()
         ahead = 0 if self.device.type == "cpu" else _STEPS_AHEAD
-        steps = self._feed.steps(self._done, self._steps, ahead)
-        while self._done < self._steps:
-            asked = time.perf_counter()
-            data = next(steps)
-            window.waited += time.perf_counter() - asked
-            self._step(data, window)
-            self._done += 1
-            if self._done % self._config.log_every == 0 or self._done == self._steps:
-                self._log(window, stage, report)
-                window = _Window(self.device)
-            due = checkpoints is not None and self._done % checkpoints.every == 0
-            if due and self._done < self._steps:
-                assert checkpoints is not None
-                if self._rank == 0:
-                    checkpoints.save(self._done, self._state())
-                window.began = time.perf_counter()
+        with closing(self._feed.steps(self._done, self._steps, ahead)) as steps:
+            while not self._ended:
+                asked = time.perf_counter()
+                data = next(steps)
+                window.waited += time.perf_counter() - asked
+                self._step(data, window)
+                self._done += 1
+                window.began += self._measure(stage, report)
+                if self._done % self._config.log_every == 0 or self._ended:
+                    self._log(window, stage, report)
+                    window = Window(self.device)
+                if checkpoints is None or self._ended:
+                    continue
+                noticed = notice.given() and self._world == 1
+                if noticed or checkpoints.due(self._done, time.perf_counter() - saved):
+                    self._save(window, checkpoints)
+                    saved = window.began = time.perf_counter()
+                if noticed:
+                    raise notice.Preempted(f"{stage} was saved at step {self._done:,}")
+        best = self._patience.weights if self._patience is not None else None
+        self._placed.hand_back(best, leads=self._rank == 0)
 
-    def _step(self, data: Step, window: _Window) -> None:
+    @property
+    def _ended(self) -> bool:
+        early = self._patience is not None and self._patience.at_end
+        return early or self._done >= self._steps
+
+    def _measure(self, stage: str, report: Report) -> float:
+        """The held-out loss where it is due; the seconds that took."""
+        if self._held_out is None or not self._held_out.due(self._done, self._steps):
+            return 0.0
+        assert self._patience is not None
+        began = time.perf_counter()
+        with autocast(self._config.precision, self.device):
+            found = self._held_out.measure(
+                self._placed.module, self.device, shared=self._distributed is not None
+            )
+        kept = self._held_out.config.keep == "best"
+        if self._patience.lower(self._done, found[0]) and kept:
+            self._patience.weights = self._placed.weights()
+        names = (f"held_out_{name}" for name in self._names)
+        self._point(dict(zip(names, found, strict=False)), stage, report)
+        seconds = time.perf_counter() - began
+        self._measuring += seconds
+        return seconds
+
+    def _save(self, window: Window, checkpoints: Checkpoints) -> None:
+        # On several workers every one comes here at the same step: their sums are added.
+        state = {**self._state(), "window": window.state(self._distributed)}
+        if self._rank == 0:
+            checkpoints.save(self._done, state)
+
+    def _step(self, data: Step, window: Window) -> None:
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(self._config, self._done, self._steps)
         self._seed_dropout()
         total = window.replay if data.replay else window.sums
         for number, part in enumerate(data.parts):
             last = number == len(data.parts) - 1
-            with self._sync(last), self._autocast():
-                # DDP averages over workers; the parts of a batch are to be summed.
-                loss, values = self._wrapped(part.to(self.device), float(self._world), data.replay)
-            loss.backward()
+            with self._placed.sums(last):
+                with autocast(self._config.precision, self.device):
+                    # Gradients are averaged over workers; the parts of a batch are to be summed.
+                    loss, values = self._placed.called(
+                        part.to(self.device), float(self._world), data.replay
+                    )
+                loss.backward()
             total += values
         if self._config.clip is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
@@ -217,18 +212,7 @@ class _Run:
         else:
             torch.default_generator.manual_seed(seed)
 
-    def _sync(self, last: bool) -> Any:
-        wrapped = self._wrapped
-        if last or not isinstance(wrapped, nn.parallel.DistributedDataParallel):
-            return nullcontext()
-        return wrapped.no_sync()
-
-    def _autocast(self) -> Any:
-        if self._config.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
-
-    def _log(self, window: _Window, stage: str, report: Report) -> None:
+    def _log(self, window: Window, stage: str, report: Report) -> None:
         links = self._feed.batches.has_links
         values = window.values(self._names, links, self._distributed)
         self._tokens += window.tokens
@@ -237,12 +221,7 @@ class _Run:
         self._seconds += time.perf_counter() - window.began
         self._waited += window.waited
         values["learning_rate"] = learning_rate(self._config, self._done - 1, self._steps)
-        for name, value in values.items():
-            self._curve["step"].append(self._done)
-            self._curve["metric"].append(name)
-            self._curve["value"].append(value)
-        if self._rank == 0:
-            report(Progress(stage=stage, done=self._done, total=self._steps, metrics=values))
+        self._point(values, stage, report)
         if not math.isfinite(values.get("loss", values.get("loss_replay", 0.0))):
             raise WeamError(
                 f"the loss is {values.get('loss')} at step {self._done}",
@@ -250,10 +229,21 @@ class _Run:
                 cure="Lower learning_rate, or train in fp32.",
             )
 
+    def _point(self, values: dict[str, float], stage: str, report: Report) -> None:
+        """Adds to the curve, and tells of it."""
+        for name, value in values.items():
+            self._curve["step"].append(self._done)
+            self._curve["metric"].append(name)
+            self._curve["value"].append(value)
+        if self._rank == 0:
+            report(Progress(stage=stage, done=self._done, total=self._steps, metrics=values))
+
     def _state(self) -> dict[str, Any]:
+        measured = {"patience": self._patience.state()} if self._patience else {}
         return {
-            "model": self._module.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            **measured,
+            "measuring": self._measuring,
+            **self._placed.state(self._optimiser),
             "done": self._done,
             "counts": (self._tokens, self._masked, self._aligned, self._seconds, self._waited),
             "curve": self._curve,
@@ -264,10 +254,13 @@ class _Run:
         state = checkpoints.latest(self.device)
         if state is None:
             return
-        self._module.load_state_dict(state["model"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        self._placed.restore(state, self._optimiser)
         self._done, self._curve = state["done"], state["curve"]
         self._tokens, self._masked, self._aligned, self._seconds, self._waited = state["counts"]
+        self._window.restore(state["window"], leads=self._rank == 0)
+        self._measuring = state.get("measuring", 0.0)
+        if self._patience is not None:
+            self._patience.restore(state["patience"])
 
     def write_curve(self, out: Path) -> None:
         schema = pa.schema([("step", pa.int64()), ("metric", pa.string()), ("value", pa.float64())])
@@ -276,38 +269,32 @@ class _Run:
     def facts(self) -> dict[str, Any]:
         last: dict[str, float] = {}
         for name, value in zip(self._curve["metric"], self._curve["value"], strict=True):
-            if name.startswith("loss"):
+            if name.startswith(("loss", "held_out_loss")):
                 last[f"final_{name}"] = value
         seconds = max(self._seconds, 1e-9)
         return {
-            "steps": self._steps,
+            "steps": self._done,
             "tokens": self._tokens,
             "seconds": round(self._seconds, 3),
             "tokens_per_second": round(self._tokens / seconds, 1),
             "wait_share": round(self._waited / seconds, 4),
+            "precision": used(self._config.precision, self.device),
             **({"aligned_share": self._aligned / self._masked} if self._aligned else {}),
             **last,
+            **self._measured(),
         }
 
-
-def learning_rate(config: TrainingConfig, step: int, steps: int) -> float:
-    """The rate of step `step` (from 0) of `steps`: linear warm-up, then linear decay or flat."""
-    warm = config.warmup_share * steps
-    if step < warm:
-        return config.learning_rate * (step + 1) / (math.floor(warm) + 1)
-    if config.decay == "constant":
-        return config.learning_rate
-    return config.learning_rate * (steps - step) / max(steps - warm, 1.0)
-
-
-def _adamw(parameters: Sequence[nn.Parameter], config: TrainingConfig) -> torch.optim.AdamW:
-    """Fused AdamW; biases and normalisation weights aren't decayed."""
-    decayed = [p for p in parameters if p.dim() > 1]
-    spared = [p for p in parameters if p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}]
-    if spared:
-        groups.append({"params": spared, "weight_decay": 0.0})
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    def _measured(self) -> dict[str, Any]:
+        if self._held_out is None or self._patience is None:
+            return {}
+        best = self._held_out.config.keep == "best" and math.isfinite(self._patience.loss)
+        return {
+            "planned_steps": self._steps,
+            "stopped_early": self._done < self._steps,
+            "kept_step": self._patience.step if best else self._done,
+            "lowest_held_out_loss": self._patience.loss,
+            "held_out_seconds": round(self._measuring, 3),
+        }
 
 
 def _cuda_devices(device: torch.device) -> list[int]:

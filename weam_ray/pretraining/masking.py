@@ -22,7 +22,7 @@ _WORD = (1 << 64) - 1
 
 # What a draw is for; distinct numbers make the draws independent. Renumbering changes every result.
 MASK, KIND, TOKEN, ORDER, BATCH_ORDER = range(5)
-DROPOUT, WEIGHTS = 6, 7
+DROPOUT, WEIGHTS, HELD_OUT = 6, 7, 8
 
 
 def mix(values: U64) -> U64:

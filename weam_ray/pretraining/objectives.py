@@ -1,7 +1,7 @@
 """Every objective as an equation, once.
 
 Legend: B rows, L places, D width, V vocabulary, M masked tokens of the batch, A ⊆ M those with an
-aligned partner, K partner tokens, R = M + A vectors the head reads.
+aligned partner, K partner tokens, N = M + A predictions, R ≤ N vectors the head reads.
 
 With outputs h of the encoder, originals x, and h'_i = Σ_k weight_ik · h_k over i's partner tokens:
 
@@ -15,8 +15,8 @@ With outputs h of the encoder, originals x, and h'_i = Σ_k weight_ik · h_k ove
     weam-aligned-only              L = L_mp + λ·1/|A| · Σ_{i∈A} nll(i, h'_i)
 
 WEAM: Yang et al. 2021, Figure 1. TLM: Conneau & Lample 2019. Both WEAM losses share one pass of the
-head: it reads the M own vectors and the A exchanged ones; a masked token without a partner brings
-its own loss into L_cp.
+head: it reads the M own vectors and those exchanged ones that are none of them, each once however
+many tokens it is to predict; a masked token without a partner brings its own loss into L_cp.
 
     word-aligned   L = mean_{(i,j)∈links} mse(f_i, g_j) + mean_{i∈anchored rows} mse(f_i, f⁰_i)
 
@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from weam_ray.pretraining.batches import Batch
 from weam_ray.pretraining.config import Objective, PretrainingConfig
 from weam_ray.pretraining.encoder import MaskedLM, hidden_states
-from weam_ray.pretraining.head import predict
+from weam_ray.pretraining.head import Rows, predict
 
 METRICS = ("loss", "loss_mp", "loss_cp")
 """What a masked-token objective measures: L, L_mp, L_cp (0 where there is none)."""
@@ -91,42 +91,52 @@ class MaskedTokens(nn.Module):
         hidden_BLD = hidden_states(
             self._lm, batch.ids_BL, batch.real_BL, batch.segments_BL, padded=batch.padded
         )
-        flat_ND = hidden_BLD.flatten(0, 1)
-        vectors_RD = flat_ND[batch.places_M]
-        targets_R = batch.targets_M
-        if terms.exchanged and len(batch.aligned_A):
-            swapped_AD = exchanged(flat_ND, batch)
-            if terms.stop_gradient:
-                swapped_AD = swapped_AD.detach()
-            vectors_RD = torch.cat([vectors_RD, swapped_AD])
-            targets_R = torch.cat([targets_R, batch.targets_M[batch.aligned_A]])
-        dtype = torch.promote_types(vectors_RD.dtype, torch.float32)
-        mp_R, cp_R = _weights(terms, batch, len(targets_R), dtype)
-        loss, nll_R = predict(self._lm, vectors_RD, targets_R, (mp_R + cp_R) * scale)
-        loss_mp, loss_cp = torch.dot(nll_R, mp_R), torch.dot(nll_R, cp_R)
+        flat_TD = hidden_BLD.flatten(0, 1)
+        vectors_RD = flat_TD[batch.places_M]
+        targets_N, rows = batch.targets_M, None
+        mp_N, cp_N = _weights(terms, batch, torch.promote_types(vectors_RD.dtype, torch.float32))
+        if len(mp_N) > len(targets_N):
+            targets_N = torch.cat([targets_N, batch.targets_M[batch.aligned_A]])
+            vectors_RD = torch.cat([vectors_RD, exchanged(flat_TD, batch)])
+            if terms.stop_gradient:  # a vector's two uses differ in their gradients
+                own_MD, swapped_AD = vectors_RD[: len(batch.places_M)], vectors_RD[batch.row_A]
+                vectors_RD = torch.cat([own_MD, swapped_AD.detach()])
+            else:
+                rows = _rows(batch)
+                targets_N, mp_N, cp_N = (x[batch.order_N] for x in (targets_N, mp_N, cp_N))
+        loss, nll_N = predict(self._lm, vectors_RD, targets_N, (mp_N + cp_N) * scale, rows)
+        loss_mp, loss_cp = torch.dot(nll_N, mp_N), torch.dot(nll_N, cp_N)
         # L_cp is reported without λ.
         unweighted = max(terms.exchanged, terms.doubled) or 1.0
         return loss, torch.stack([loss_mp + loss_cp, loss_mp, loss_cp / unweighted])
 
 
-def exchanged(flat_ND: Tensor, batch: Batch) -> Tensor:
-    """h'_AD: for every aligned masked token the weighted sum of its partners' vectors."""
-    parts_KD = flat_ND[batch.partners_K] * batch.weights_K[:, None].to(flat_ND.dtype)
-    swapped_AD = parts_KD.new_zeros(len(batch.aligned_A), flat_ND.shape[1])
-    return swapped_AD.index_add(0, batch.owner_K, parts_KD)
+def exchanged(flat_TD: Tensor, batch: Batch) -> Tensor:
+    """The batch's U exchanged vectors h': weighted sums of their partners' vectors [U, D]."""
+    parts_KD = flat_TD[batch.partners_K] * batch.weights_K[:, None].to(flat_TD.dtype)
+    further = len(batch.row_start) - 1 - len(batch.places_M)
+    return parts_KD.new_zeros(further, flat_TD.shape[1]).index_add(0, batch.owner_K, parts_KD)
 
 
-def _weights(terms: Terms, batch: Batch, rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """What each of the R vectors' nll counts in L_mp and in λ·L_cp (or in the doubled L_mp)."""
-    masked = len(batch.targets_M)
-    mp_R = torch.zeros(rows, device=batch.targets_M.device, dtype=dtype)
-    mp_R[:masked] = 1.0 / max(batch.all_masked, 1)
-    cp_R = mp_R * (terms.kept + terms.doubled)
-    if terms.exchanged:
-        cp_R[batch.aligned_A] = 0.0
+def _rows(batch: Batch) -> Rows:
+    """Which vector each prediction reads, own and exchanged ones sorted by their vectors."""
+    own_M = torch.arange(len(batch.places_M), device=batch.row_A.device)
+    return Rows(torch.cat([own_M, batch.row_A])[batch.order_N], batch.row_start)
+
+
+def _weights(terms: Terms, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """What each prediction's nll counts in L_mp and in λ·L_cp (or in the doubled L_mp): own ones,
+    then exchanged ones where the terms have them.
+    """
+    masked, aligned = len(batch.targets_M), len(batch.aligned_A) if terms.exchanged else 0
+    mp_N = torch.zeros(masked + aligned, device=batch.targets_M.device, dtype=dtype)
+    mp_N[:masked] = 1.0 / max(batch.all_masked, 1)
+    cp_N = mp_N * (terms.kept + terms.doubled)
+    if aligned:
+        cp_N[batch.aligned_A] = 0.0
         whole = batch.all_aligned if terms.over_aligned else batch.all_masked
-        cp_R[masked:] = terms.exchanged / max(whole, 1)
-    return mp_R, cp_R
+        cp_N[masked:] = terms.exchanged / max(whole, 1)
+    return mp_N, cp_N
 
 
 class WordAligned(nn.Module):
@@ -154,8 +164,8 @@ class WordAligned(nn.Module):
         hidden_BLD = hidden_states(
             self._lm, batch.ids_BL, batch.real_BL, batch.segments_BL, padded=batch.padded
         )
-        flat_ND = hidden_BLD.flatten(0, 1)
-        apart_KD = flat_ND[batch.left_K] - flat_ND[batch.right_K]
+        flat_TD = hidden_BLD.flatten(0, 1)
+        apart_KD = flat_TD[batch.left_K] - flat_TD[batch.right_K]
         rows = batch.anchored_B
         with torch.no_grad():
             original_BLD = hidden_states(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import psutil
 
 from weam_ray.artifacts import Resources, Store
 from weam_ray.study.config import StudyConfig
-from weam_ray.study.estimate import Machine, largest_shape
+from weam_ray.study.estimate import Machine, largest_shape, training_steps
 from weam_ray.study.plan import Plan
 from weam_ray.study.workload import Shape
 
@@ -29,19 +30,22 @@ def this_machine(
 
     Torch is loaded only if GPUs are asked for or there is something to train.
     """
-    gpus = 0
-    if study.resources.cell_gpus:
+    wanted, gpus = study.resources, 0
+    if wanted.cell_gpus or wanted.base_gpus:
         import torch
 
         gpus = torch.cuda.device_count()
     shape = largest_shape(plan, store) if calibrate else None
-    flops = None
+    flops = base_flops = None
     if shape is not None:
-        device = "cuda" if gpus else "cpu"
-        resources = Resources(threads=study.resources.cell_threads, device=device)
-        precision = study.pretraining.precision
-        flops = measure(shape, resources, seconds=seconds, precision=precision)
-    place = study.storage.absolute()
+        cell = _Worker(
+            wanted.cell_threads, bool(gpus and wanted.cell_gpus), study.pretraining.precision
+        )
+        base = _Worker(wanted.base_threads, bool(gpus and wanted.base_gpus), study.base.precision)
+        flops = base_flops = cell.measured(shape, seconds)
+        if base != cell and any(step.stage == "base" for step in training_steps(plan)):
+            base_flops = base.measured(shape, seconds)
+    place = study.home.absolute()
     while not place.exists():
         place = place.parent
     return Machine(
@@ -50,7 +54,21 @@ def this_machine(
         memory=psutil.virtual_memory().total,
         disk_free=shutil.disk_usage(place).free,
         flops=flops,
+        base_flops=base_flops,
     )
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """How a kind of job trains."""
+
+    threads: int
+    on_gpu: bool
+    precision: Literal["fp32", "bf16"]
+
+    def measured(self, shape: Shape, seconds: float) -> float:
+        resources = Resources(threads=self.threads, device="cuda" if self.on_gpu else "cpu")
+        return measure(shape, resources, seconds=seconds, precision=self.precision)
 
 
 def measure(
@@ -81,11 +99,10 @@ def measure(
     try:
         encoder = _layers(shape, layers).to(resources.device)
         rows = torch.randn(batch_size, length, shape.hidden, device=resources.device)
-        half = precision == "bf16"
-        _step(encoder, rows, half)
+        _step(encoder, rows, precision)
         started, steps = time.monotonic(), 0
         while time.monotonic() - started < seconds:
-            _step(encoder, rows, half)
+            _step(encoder, rows, precision)
             steps += 1
         taken = time.monotonic() - started
     finally:
@@ -108,11 +125,13 @@ def _layers(shape: Shape, count: int) -> torch.nn.TransformerEncoder:
     return torch.nn.TransformerEncoder(layer, count, enable_nested_tensor=False)
 
 
-def _step(encoder: torch.nn.Module, rows: torch.Tensor, half: bool) -> None:
+def _step(encoder: torch.nn.Module, rows: torch.Tensor, precision: Literal["fp32", "bf16"]) -> None:
     import torch
 
+    from weam_ray.pretraining.precision import autocast
+
     encoder.zero_grad(set_to_none=True)
-    with torch.autocast(rows.device.type, torch.bfloat16, enabled=half):
+    with autocast(precision, rows.device):
         loss = encoder(rows).float().square().mean()
     loss.backward()
     if rows.is_cuda:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from weam_ray.study import wording
-from weam_ray.study.analysis import Curve, Level, Panel
+from weam_ray.study.levels import Level
 from weam_ray.study.lines import Line
-from weam_ray.study.scaling import Band
+from weam_ray.study.panels import Curve, Panel
+from weam_ray.study.scaling import Array, Band
 
 _WIDTH, _HEIGHT = 440, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 428, 14, 256
@@ -60,12 +61,12 @@ class _Axes:
     """From sizes and accuracies to places on the drawing."""
 
     def __init__(self, panel: Panel, chance: float, sizes: Sequence[int], reach: float) -> None:
-        every = [level for curve in panel.curves for level in curve.levels]
+        every = [level for curve in panel.curves for _, level in curve.levels]
         if panel.baseline:
             every.append(panel.baseline)
         values = [v for level in every for v in (level.interval.low, level.interval.high)]
         values += [v for level in every for v in level.seeds]
-        values += [chance, *(value for _, value in panel.references)]
+        values += [value for _, value in panel.references] + [chance] * (chance > 0)
         low, high = min(values), max(values)
         pad = max((high - low) * 0.06, 0.01)
         self.low, self.high = max(low - pad, 0.0), min(high + pad, 1.0)
@@ -119,11 +120,12 @@ def curve_chart(
             "class": "chart",
         },
     )
-    _add(svg, "title", f"Accuracy by size, {panel.domain} {panel.pair}".strip(), id=f"{name}-title")
+    _add(svg, "title", f"Score by size, {panel.domain} {panel.pair}".strip(), id=f"{name}-title")
     _add(svg, "desc", describe(panel, chance), id=f"{name}-desc")
     _frame(svg, axes, sizes, bool(panel.baseline))
-    _reference(svg, axes, "chance", chance, "chance")
-    _text(svg, _RIGHT, axes.y(chance) - 3, "chance", "end", "label")
+    if chance > 0:
+        _reference(svg, axes, "chance", chance, "chance")
+        _text(svg, _RIGHT, axes.y(chance) - 3, "chance", "end", "label")
     for place, (label, value) in enumerate(panel.references):
         _reference(svg, axes, label, value, reference_kind(place))
     if panel.baseline:
@@ -132,6 +134,7 @@ def curve_chart(
         _level(
             svg,
             axes,
+            0,
             panel.baseline,
             Style(slot=0, shape="circle", dash=""),
             0,
@@ -146,18 +149,30 @@ def curve_chart(
 
 def describe(panel: Panel, chance: float) -> str:
     """The drawing in words, for those who can't see it."""
-    parts = [f"Chance is {wording.percent(chance)} %."]
+    parts = [f"Chance is {wording.percent(chance)} %."] if chance > 0 else []
     if panel.baseline:
         parts.append(f"Without pre-training {wording.percent(panel.baseline.interval.value)} %.")
     for name, value in panel.references:
         parts.append(f"{name} {wording.percent(value)} %.")
     for curve in panel.curves:
         levels = ", ".join(
-            f"{wording.percent(one.interval.value)} % at {wording.short_size(one.size)}"
-            for one in curve.levels
+            f"{wording.percent(one.interval.value)} % at {wording.short_size(size)}"
+            for size, one in curve.levels
         )
         parts.append(f"{curve.line.name}: {levels}.")
+        if curve.band is not None and panel.baseline:
+            parts.append(_foretold(curve.band, panel.baseline.interval.value))
     return " ".join(parts)
+
+
+def _foretold(band: Band, base: float) -> str:
+    end = [base + float(gains[-1]) for gains in (band.value, band.low, band.high)]
+    value, low, high = (min(max(one, 0.0), 1.0) for one in end)
+    return (
+        f"Extrapolated ({band.form}, a guess): {wording.percent(value)} % at "
+        f"{wording.about(float(band.sizes[-1]))} pairs, "
+        f"95 % band {wording.span(low, high, signed=False)}."
+    )
 
 
 def _frame(svg: ET.Element, axes: _Axes, sizes: Sequence[int], none: bool) -> None:
@@ -211,25 +226,31 @@ def _curve(
     group = ET.SubElement(svg, "g", {"class": f"line s{style.slot}"})
     levels = curve.levels
     if len(levels) > 1:
-        upper = [(axes.x(one.size), axes.y(one.interval.high)) for one in levels]
-        lower = [(axes.x(one.size), axes.y(one.interval.low)) for one in reversed(levels)]
+        upper = [(axes.x(size), axes.y(one.interval.high)) for size, one in levels]
+        lower = [(axes.x(size), axes.y(one.interval.low)) for size, one in reversed(levels)]
         ET.SubElement(group, "polygon", {"class": "band", "points": _points(upper + lower)})
-        places = [(axes.x(one.size), axes.y(one.interval.value)) for one in levels]
+        places = [(axes.x(size), axes.y(one.interval.value)) for size, one in levels]
         attributes = {"class": "mean", "points": _points(places)}
         if style.dash:
             attributes["stroke-dasharray"] = style.dash
         ET.SubElement(group, "polyline", attributes)
     if curve.band is not None and baseline is not None:
         _extrapolation(group, axes, curve.band, baseline.interval.value)
-    for one in levels:
-        _level(group, axes, one, style, offset, curve.line.name, whisker=len(levels) == 1)
+    for size, one in levels:
+        _level(group, axes, size, one, style, offset, curve.line.name, whisker=len(levels) == 1)
 
 
 def _extrapolation(group: ET.Element, axes: _Axes, band: Band, base: float) -> None:
     beyond = [k for k, size in enumerate(band.sizes) if size >= band.largest * 0.999]
+
+    def places(gains: Array) -> list[tuple[float, float]]:
+        return [(axes.x(float(band.sizes[k])), axes.y(base + float(gains[k]))) for k in beyond]
+
+    edge = _points(places(band.high) + places(band.low)[::-1])  # cut at the drawing's edges
+    ET.SubElement(group, "polygon", {"class": "beyond-band", "points": edge})
     middle = [
-        (axes.x(float(band.sizes[k])), axes.y(base + float(band.value[k])))
-        for k in beyond
+        place
+        for place, k in zip(places(band.value), beyond, strict=True)
         if axes.low <= base + float(band.value[k]) <= axes.high
     ]
     line = ET.SubElement(group, "polyline", {"class": "beyond", "points": _points(middle)})
@@ -239,6 +260,7 @@ def _extrapolation(group: ET.Element, axes: _Axes, band: Band, base: float) -> N
 def _level(
     group: ET.Element,
     axes: _Axes,
+    size: int,
     one: Level,
     style: Style,
     offset: float,
@@ -246,7 +268,7 @@ def _level(
     *,
     whisker: bool,
 ) -> None:
-    x = axes.x(one.size)
+    x = axes.x(size)
     for seed in one.seeds:
         ET.SubElement(
             group,
@@ -259,8 +281,8 @@ def _level(
         _line(group, x, axes.y(one.interval.low), x, axes.y(one.interval.high), kind)
     mark = _marker(group, style.shape, x, axes.y(one.interval.value), f"mark s{style.slot}")
     span = wording.span(one.interval.low, one.interval.high, signed=False)
-    size = f"{wording.count(one.size)} pairs" if one.size else "no bitext"
-    _add(mark, "title", f"{name}, {size}: {wording.percent(one.interval.value)} % ({span})")
+    where = f"{wording.count(size)} pairs" if size else "no bitext"
+    _add(mark, "title", f"{name}, {where}: {wording.percent(one.interval.value)} % ({span})")
 
 
 def marker(style: Style) -> str:

@@ -5,6 +5,7 @@ Each problem is found when the file is read, in seconds, and not by a stage afte
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,11 @@ from weam_ray.errors import ConfigError
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.document import Key
 from weam_ray.study.methods import RANDOM, describe_method, method_names, varied
+from weam_ray.study.search import search_problems
 
-_PARTS = ("pretraining", "alignment", "base", "transfer")
+_BASELINE = "none"
+"""As in :mod:`.results`, which is too heavy to be loaded for reading a file."""
+_PARTS = ("pretraining", "alignment", "base", "transfer", "qa")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,23 @@ def problems(study: StudyConfig) -> Iterator[Problem]:
     yield from _languages(study)
     yield from _texts(study)
     yield from _items(study)
+    if study.adaptive is not None and _BASELINE not in study.grid.method:
+        yield Problem(
+            key=("adaptive",),
+            what=f"gains are over {_BASELINE}, and grid.method does not name it",
+            cure="Add it.",
+        )
+    if study.adaptive is not None:
+        crossed = [*study.extra, study.grid]
+        views = {(task, one.setting) for one in crossed for task in one.task}
+        if len(views) > 1 or any(len(one.setting or ()) > 1 for one in crossed):
+            yield Problem(
+                key=("adaptive",),
+                what="slopes are of one task and setting, and the grid has several",
+                cure="Make a study of each; they share what they can.",
+            )
+    for key, what, cure in search_problems(study):
+        yield Problem(key=key, what=what, cure=cure)
 
 
 def varied_problems(study: StudyConfig) -> Iterator[tuple[Key, dict[str, Any]]]:
@@ -83,7 +104,14 @@ def _languages(study: StudyConfig) -> Iterator[Problem]:
         *((("extra", place, "pair"), one) for place, one in enumerate(study.extra)),
     ):
         for number, pair in enumerate(factors.pair):
-            named += [((*key, number), code) for code in pair.split("-")]
+            named += [((*key, number), code) for code in re.split(r"[-+]", pair)]
+            if one := next((p for p in pair.split("+") if len(set(p.split("-"))) == 1), None):
+                yield Problem(
+                    key=(*key, number),
+                    what="a language with itself is no pair",
+                    value=one,
+                    cure="Name two languages, source first: en-de.",
+                )
     items, transfer = study.items, study.transfer
     listed: list[tuple[Key, Sequence[str]]] = [
         (("text_languages",), study.text_languages),

@@ -9,18 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from weam_ray.study.intervals import Crossed, Interval, crossed, interval, moderate, two_sided_p
-from weam_ray.study.matching import Arm, Grid, Languages, Matched, match, overlap
-from weam_ray.study.power import detectable
+from weam_ray.study.intervals import (
+    Crossed,
+    Interval,
+    crossed_family,
+    intervals,
+    moderate,
+    p_values,
+)
+from weam_ray.study.matching import Arm, Grid, Languages, Matched, match
+from weam_ray.study.power import Noise, detectable
+from weam_ray.study.sharing import overlap
 
 LEVEL = 0.95
 FEWEST_SEEDS = 2
 """With one seed nothing is known of the spread between seeds, so nothing is claimed."""
+FEWEST_ITEMS = 10
+"""Below this a mean over items is not near normal: one item right or wrong is the whole effect."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +71,42 @@ class Comparison:
     p: float | None = None
     p_holm: float | None = None
     """Holm-adjusted over the family. None with a single seed."""
-    detectable: float | None = None
-    """The true effect that would have been found with 80 % probability at Holm's first step. None
-    where nothing varies, which says nothing of what would have been seen."""
+    tests: int = 1
+    """Comparisons that Holm's correction runs over."""
     spread: Crossed | None = None
     seeds: tuple[SeedResult, ...] = ()
+    bootstrap: Interval | None = None
+    """Percentile Multi-Bootstrap over seeds x items, for contrast; only where it was asked for."""
     strata: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def claimable(self) -> bool:
-        """Whether there are seeds enough to speak of anything but these runs."""
-        return self.spread is not None and self.spread.seeds >= FEWEST_SEEDS
+        """Whether there are seeds and items enough to speak of anything but these runs."""
+        return not self.too_little
+
+    @property
+    def too_little(self) -> str:
+        """Why nothing can be claimed; "" where something can."""
+        if self.spread is None:
+            return self.reason or "nothing was compared"
+        if self.spread.seeds < FEWEST_SEEDS:
+            return "one seed says nothing of the spread between seeds"
+        if self.spread.items < FEWEST_ITEMS:
+            return f"{self.spread.items} of the {FEWEST_ITEMS} items that it takes at least"
+        return ""
+
+    @cached_property
+    def detectable(self) -> float | None:
+        """The true effect that would have been found with 80 % probability at Holm's first step.
+
+        None where nothing varies, which says nothing of what would have been seen.
+        """
+        one = self.spread
+        if one is None or one.constant:
+            return None
+        return detectable(one.seed_part, one.item_part, one.df, alpha=(1 - LEVEL) / self.tests)
 
     @property
     def identical(self) -> bool:
@@ -85,62 +119,75 @@ class Comparison:
         return self.claimable and self.p_holm is not None and self.p_holm < 1 - LEVEL
 
 
-def compare_family(grid: Grid, questions: Sequence[Question]) -> list[Comparison]:
-    """Answer questions as one family: moderated seed variances, Holm over all that can be asked."""
+def compare_family(
+    grid: Grid, questions: Sequence[Question], *, bootstrap: bool = False
+) -> list[Comparison]:
+    """Answer questions as one family: moderated seed variances, Holm over all that can be asked.
+
+    Args:
+        grid: the cells.
+        questions: the family.
+        bootstrap: compute the percentile interval too.
+    """
     matches = [match(grid, one.a, one.b, one.languages) for one in questions]
-    return judge(questions, matches)
+    answers = judge(questions, matches)
+    if not bootstrap:
+        return answers
+    return [
+        one if isinstance(table, str) else replace(one, bootstrap=multi_bootstrap(table.table))
+        for one, table in zip(answers, matches, strict=True)
+    ]
 
 
 def judge(questions: Sequence[Question], matches: Sequence[Matched | str]) -> list[Comparison]:
     """The comparisons of tables already matched; see :func:`compare_family`."""
     able = [(k, one) for k, one in enumerate(matches) if not isinstance(one, str)]
-    spreads = [crossed(one.table) for _, one in able]
-    if able:
-        spreads = moderate(spreads, overlap([one for _, one in able]))
+    spreads = moderated([one for _, one in able])
     answers = [
         Comparison(question=question, effect=None, reason=one if isinstance(one, str) else "")
         for question, one in zip(questions, matches, strict=True)
     ]
-    tests = max(sum(spread.seeds >= FEWEST_SEEDS for spread in spreads), 1)
-    for (place, matched), spread in zip(able, spreads, strict=True):
-        answers[place] = _answer(questions[place], matched, spread, tests)
-    return _holm(answers)
+    told = zip(able, spreads, intervals(spreads, LEVEL), p_values(spreads), strict=True)
+    for (place, matched), spread, bounds, p in told:
+        answers[place] = Comparison(
+            question=questions[place],
+            effect=_possible(bounds, matched),
+            p=p,
+            spread=spread,
+            seeds=_seed_results(matched),
+            strata=tuple(one.label for one in matched.strata),
+            languages=matched.languages,
+            notes=matched.notes,
+        )
+    return together(answers)[0]
 
 
-def _answer(question: Question, matched: Matched, spread: Crossed, tests: int) -> Comparison:
-    parts = np.array([spread.seed_part]), np.array([spread.item_part]), np.array([spread.df])
-    p = float(two_sided_p(np.array([spread.mean]), *parts)[0])
-    return Comparison(
-        question=question,
-        effect=interval(spread, LEVEL),
-        p=p,
-        detectable=None
-        if spread.constant
-        else detectable(spread.seed_part, spread.item_part, spread.df, alpha=(1 - LEVEL) / tests),
-        spread=spread,
-        seeds=_seed_results(matched),
-        strata=tuple(one.label for one in matched.strata),
-        languages=matched.languages,
-        notes=matched.notes,
-    )
+def moderated(tables: Sequence[Matched]) -> list[Crossed]:
+    """The spreads of tables that are one family, each lent strength from the others."""
+    spreads = crossed_family([one.table for one in tables])
+    return moderate(spreads, overlap(tables, spreads)) if tables else []
+
+
+def _possible(one: Interval, matched: Matched) -> Interval:
+    """No difference of two shares is beyond -1 to 1, whatever two seeds make of it."""
+    most = sum(abs(weight) for weight in matched.weights.values()) / 2
+    return Interval(value=one.value, low=max(one.low, -most), high=min(one.high, most))
 
 
 def _seed_results(matched: Matched) -> tuple[SeedResult, ...]:
     counts = matched.right_wrong
     one_language = sum(len(one.languages) for one in matched.strata) == 1
     results = []
-    for place, seed in enumerate(matched.seeds):
+    for place, difference in enumerate(matched.table.mean(1).tolist()):
         only_a, only_b = (None, None) if counts is None else map(int, counts[place])
-        independent = only_a is not None and only_b is not None and one_language
+        told = one_language and only_a is not None and only_b is not None
         results.append(
             SeedResult(
-                seed=seed,
-                difference=float(matched.table[place].mean()),
+                seed=matched.seeds[place],
+                difference=difference,
                 only_a=only_a,
                 only_b=only_b,
-                mcnemar_p=mcnemar(only_a, only_b)
-                if independent and only_a is not None and only_b is not None
-                else None,
+                mcnemar_p=mcnemar(only_a or 0, only_b or 0) if told else None,
             )
         )
     return tuple(results)
@@ -152,13 +199,20 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return min(1.0, 2 * float(special.bdtr(fewer, n, 0.5))) if n else 1.0
 
 
-def _holm(answers: list[Comparison]) -> list[Comparison]:
-    able = [k for k, one in enumerate(answers) if one.claimable and one.p is not None]
-    if not able:
-        return answers
-    for k, p in zip(able, holm([answers[k].p or 0.0 for k in able]), strict=True):
-        answers[k] = replace(answers[k], p_holm=p)
-    return answers
+def together(*families: Sequence[Comparison]) -> tuple[list[Comparison], ...]:
+    """Families judged apart, whose claims stand together: Holm and detectable effects over all.
+
+    Seed variances stay moderated within each family, for a slope's is on another scale than a
+    difference's.
+    """
+    every = [one for family in families for one in family]
+    tests = max(sum(one.claimable for one in every), 1)
+    able = [k for k, one in enumerate(every) if one.claimable and one.p is not None]
+    adjusted = dict(zip(able, holm([every[k].p or 0.0 for k in able]), strict=True))
+    corrected = iter(
+        replace(one, tests=tests, p_holm=adjusted.get(k, one.p_holm)) for k, one in enumerate(every)
+    )
+    return tuple([next(corrected) for _ in family] for family in families)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -168,6 +222,26 @@ def holm(p: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
     return [float(value) for value in adjusted]
+
+
+def measured_noise(answers: Sequence[Comparison]) -> Noise | None:
+    """The medians of what comparisons of several seeds measured; None where there are none."""
+    spreads = [
+        one.spread
+        for one in answers
+        if one.spread is not None
+        and one.spread.seeds > 1
+        and one.spread.item_variance + one.spread.residual > 0
+    ]
+    if not spreads:
+        return None
+    total = float(np.median([s.item_variance + s.residual + s.mean**2 for s in spreads]))
+    shared = [s.item_variance / (s.item_variance + s.residual) for s in spreads]
+    return Noise(
+        discordance=min(total, 1.0),
+        seed_sd=float(np.median([s.seed_sd for s in spreads])) / 2**0.5,
+        item_share=float(np.median(shared)),
+    )
 
 
 def multi_bootstrap(
@@ -183,13 +257,15 @@ def multi_bootstrap(
     """
     values = np.asarray(table, np.float64)
     seeds, items = values.shape
+    # Items with the same answers are alike to a draw: only how many of each kind it takes matters.
+    kinds, counts = np.unique(values, axis=1, return_counts=True)
     random = np.random.default_rng(seed)
     means = np.empty(draws)
-    block = max(1, 20_000_000 // items)
+    block = max(1, 20_000_000 // len(counts))
     for start in range(0, draws, block):
         here = min(block, draws - start)
         by_seed = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=here) / seeds
-        by_item = random.multinomial(items, np.full(items, 1 / items), size=here) / items
-        means[start : start + here] = ((by_item @ values.T) * by_seed).sum(1)
+        by_item = random.multinomial(items, counts / items, size=here) / items
+        means[start : start + here] = ((by_item @ kinds.T) * by_seed).sum(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value=float(values.mean()), low=float(low), high=float(high))

@@ -48,15 +48,20 @@ def load_document(path: Path, overrides: Sequence[str] = ()) -> Document:
     text = _read(path)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = {} if node is None else dict(_lines(path, node, ()))
+        lines = {} if node is None else dict(_lines(path, node, (), ()))
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
-        reason = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"not valid YAML: {reason}", place=place) from None
+        reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise ConfigError(f"not valid YAML: {reason}", place=place, cure="Mend the line.") from None
     if not isinstance(tree, dict):
-        raise ConfigError("a study file is a mapping of settings", place=str(path))
+        kind = "nothing" if tree is None else "a list" if isinstance(tree, list) else repr(tree)
+        raise ConfigError(
+            f"a study file is a mapping of settings, and this is {kind}",
+            place=str(path),
+            cure="Start from one of sweeps/*.yaml.",
+        )
     document = Document(path=path, tree=tree, lines=lines, overrides={})
     for override in overrides:
         key = _apply(tree, override)
@@ -75,18 +80,38 @@ def _read(path: Path) -> str:
         cure = f"Did you mean {path.parent / near[0]}?" if near else "Shipped ones: sweeps/*.yaml"
         raise ConfigError("no such study file", place=str(path), cure=cure) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"not a text file ({error.reason})", place=str(path)) from None
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            f"not a text file: byte 0x{error.object[error.start]:02x} is not UTF-8",
+            place=f"{path}:{line}",
+            cure="Study files are YAML in UTF-8.",
+        ) from None
     except OSError as error:
-        raise ConfigError(f"can't be read ({error.strerror})", place=str(path)) from None
+        raise ConfigError(
+            f"can't be read ({error.strerror})", place=str(path), cure="Name a study file."
+        ) from None
 
 
-def _lines(path: Path, node: yaml.Node, key: Key) -> Iterator[tuple[Key, int]]:
+def _lines(
+    path: Path, node: yaml.Node, key: Key, around: tuple[yaml.Node, ...]
+) -> Iterator[tuple[Key, int]]:
+    if any(node is one for one in around):
+        raise ConfigError(
+            "an alias stands inside what it stands for",
+            place=f"{path}:{node.start_mark.line + 1}",
+            cure="Write the value out.",
+        )
+    around = (*around, node)
     if key:
         yield key, node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         first: dict[str, int] = {}
         for name, value in node.value:
             line = name.start_mark.line + 1
+            if not isinstance(name, yaml.ScalarNode):
+                raise ConfigError(
+                    "a key is a list or a mapping", place=f"{path}:{line}", cure="Keys are names."
+                )
             if name.value in first:  # YAML itself would let the last one win
                 raise ConfigError(
                     f"{'.'.join(map(str, (*key, name.value)))} is given twice, first on line"
@@ -95,11 +120,11 @@ def _lines(path: Path, node: yaml.Node, key: Key) -> Iterator[tuple[Key, int]]:
                     cure="Keep one.",
                 )
             first[name.value] = line
-            yield from _lines(path, value, (*key, str(name.value)))
+            yield from _lines(path, value, (*key, str(name.value)), around)
             yield (*key, str(name.value)), line
     elif isinstance(node, yaml.SequenceNode):
         for place, value in enumerate(node.value):
-            yield from _lines(path, value, (*key, place))
+            yield from _lines(path, value, (*key, place), around)
 
 
 def _apply(tree: dict[str, Any], override: str) -> Key:

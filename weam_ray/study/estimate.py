@@ -35,6 +35,9 @@ class Machine:
     flops: float | None = None
     """Training arithmetic a second of one worker, as :func:`weam_ray.study.calibration.measure`
     finds it; None where it was not measured."""
+    base_flops: float | None = None
+    """That of the job that trains a base encoder, where it was measured apart: it has threads, GPUs
+    and a precision of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,8 @@ class StageEstimate:
     stage: str
     total: int
     to_run: int
+    working: int
+    """Those of them that take any time: a random encoder is a base of no optimiser steps."""
     optimiser_steps: int | None
     """Together, over the steps that will run; None for stages without any."""
     tokens: int | None
@@ -97,12 +102,7 @@ def estimate(
     """Estimate what a plan lacks; reads the store and runs nothing."""
     book = Workbook(plan.steps, store)
     known = _Past(store, book, {stage for stage, _, missing in plan.stages() if missing})
-    speed = {
-        stage: None
-        if machine.flops is None
-        else machine.flops * (resources.cell_workers if stage == "encoder" else 1)
-        for stage in TRAINING
-    }
+    speed = {stage: _speed(stage, resources, machine) for stage in TRAINING}
     stages = tuple(
         _stage(stage, total, plan, book, known, speed.get(stage))
         for stage, total, _ in plan.stages()
@@ -123,6 +123,14 @@ def estimate(
     )
 
 
+def _speed(stage: str, resources: ResourcesConfig, machine: Machine) -> float | None:
+    if stage == "base":
+        return machine.base_flops or machine.flops
+    if machine.flops is None:
+        return None
+    return machine.flops * (resources.cell_workers if stage == "encoder" else 1)
+
+
 def _stage(
     stage: str, total: int, plan: Plan, book: Workbook, known: _Past, flops: float | None
 ) -> StageEstimate:
@@ -135,6 +143,7 @@ def _stage(
         stage=stage,
         total=total,
         to_run=len(steps),
+        working=sum(seconds != 0.0 for seconds, _ in times),
         optimiser_steps=_sum(load.optimiser_steps for load in loads),
         tokens=_sum(load.tokens for load in loads),
         seconds=_sum(seconds for seconds, _ in times),
@@ -187,12 +196,10 @@ class _Past:
 
 
 def _records(store: Store, stage: str) -> list[Artifact]:
-    folder = store.root / stage
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     found = []
-    for name in names[:_RECORDS_READ]:
+    for address in store.addresses(stage)[:_RECORDS_READ]:
         try:
-            artifact = store.find(f"{stage}/{name}")
+            artifact = store.find(address)
         except DataError:  # whoever needs it is told; an estimate does without
             continue
         if artifact is not None:
@@ -221,7 +228,7 @@ def _side_by_side(
         slots = machine.cpus // resources.base_threads
     else:
         slots = at_once
-    return max(1, min(slots, stage.to_run))
+    return max(1, min(slots, stage.working))
 
 
 def _problems(
@@ -240,6 +247,7 @@ def _problems(
     workers = resources.cell_workers
     for name, wanted, there, kind in (
         ("base_threads", resources.base_threads, machine.cpus, "CPUs"),
+        ("base_gpus", resources.base_gpus, machine.gpus, "GPUs"),
         ("cell_threads", resources.cell_threads * workers, machine.cpus, "CPUs"),
         ("cell_gpus", resources.cell_gpus * workers, machine.gpus, "GPUs"),
     ):
@@ -291,13 +299,14 @@ def largest_shape(plan: Plan, store: Store) -> Shape | None:
     book = Workbook(plan.steps, store)
     shapes = [
         shape
-        for step in _training_steps(plan)
+        for step in training_steps(plan)
         if (shape := book.workload(step.address).shape) is not None
     ]
     return max(shapes, key=lambda shape: shape.weights, default=None)
 
 
-def _training_steps(plan: Plan) -> list[Step]:
+def training_steps(plan: Plan) -> list[Step]:
+    """Those of the steps to run that train an encoder."""
     return [
         plan.steps[address] for address in plan.missing if plan.steps[address].stage in TRAINING
     ]

@@ -1,28 +1,30 @@
-"""Tables as CSV and LaTeX, figures as SVG and PDF."""
+"""Every table of the report as CSV, for machines, and as LaTeX, for papers."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
 
-from weam_ray.study.analysis import Analysis, Panel, analyse
+from weam_ray.study.analysis import Analysis, analyse
+from weam_ray.study.columns import COUNT, PERCENT, Column, Row, Table
 from weam_ray.study.fact_tables import fact_tables, power_table
+from weam_ray.study.panels import Panel
 from weam_ray.study.report_input import ReportInput
-from weam_ray.study.tables import COUNT, PERCENT, Column, Row, Table, families, languages
+from weam_ray.study.tables import families, languages
 
 
 def panel_table(panel: Panel) -> Table:
     """The figures of one chart."""
     rows: list[Row] = []
-    base = [("no pre-training", panel.baseline)] if panel.baseline else []
-    levels = [(curve.line.name, one) for curve in panel.curves for one in curve.levels]
-    for name, one in (*base, *levels):
+    base = [("no pre-training", 0, panel.baseline)] if panel.baseline else []
+    levels = [(curve.line.name, *found) for curve in panel.curves for found in curve.levels]
+    for name, size, one in (*base, *levels):
         rows.append(
             {
                 "domain": panel.domain,
                 "pair": panel.pair,
                 "method": name,
-                "size": one.size,
+                "size": size,
                 "accuracy": one.interval.value,
                 "low": one.interval.low,
                 "high": one.interval.high,
@@ -73,10 +75,13 @@ def write_tables(source: ReportInput, folder: Path, analysis: Analysis | None = 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for table in all_tables(source, analysis or analyse(source)):
-        written += [_write_csv(table, folder), _write_latex(table, folder)]
-    rows = folder / "results.csv"
-    source.results.rows.to_csv(rows, index=False)
-    return [*written, rows]
+        written += write_table(table, folder)
+    return written
+
+
+def write_table(table: Table, folder: Path) -> list[Path]:
+    """One table as CSV and LaTeX."""
+    return [_write_csv(table, folder), _write_latex(table, folder)]
 
 
 def _write_csv(table: Table, folder: Path) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 
 from weam_ray.study import power, wording
 from weam_ray.study.analysis import Analysis
+from weam_ray.study.columns import COUNT, PERCENT, Column, Row, Table, number
+from weam_ray.study.comparisons import measured_noise
+from weam_ray.study.diagnostic_tables import diagnostic_tables
 from weam_ray.study.report_input import ReportInput
-from weam_ray.study.tables import COUNT, PERCENT, Column, Row, Table
 
 _SEEDS = (2, 3, 5, 10, 20)
 
@@ -18,12 +19,14 @@ def fact_tables(source: ReportInput) -> Iterator[Table]:
     for table in (
         _gates(source),
         _aligners(source),
+        _divergences(source),
         _retrieval(source),
         _corpora(source),
         _dropped(source),
         _spent(source),
         _holes(source),
         _failures(source),
+        *diagnostic_tables(source),
     ):
         if table.rows:
             yield table
@@ -68,6 +71,35 @@ def _aligners(source: ReportInput) -> Table:
                 "linked": one.linked_share,
             }
             for one in source.aligners
+        ),
+    )
+
+
+_BITS = number(lambda value: wording.MISSING if value is None else f"{value:.3f}")
+
+
+def _divergences(source: ReportInput) -> Table:
+    names = ("words", "words_within", "subwords", "subwords_within", "unseen")
+    return Table(
+        name="divergences",
+        caption="Nearness of the bilingual text to the task: Jensen-Shannon divergence in bits (0 "
+        "the same frequencies, 1 nothing shared), beside that of two halves of the task",
+        columns=(
+            *_columns(("domain", "domain"), ("pair", "pair"), ("language", "language")),
+            Column(key="words", heading="words", show=_BITS),
+            Column(key="words_within", heading="within the task", show=_BITS),
+            Column(key="subwords", heading="subwords", show=_BITS),
+            Column(key="subwords_within", heading="within the task", show=_BITS),
+            Column(key="unseen", heading="task words the text never has, %", show=PERCENT),
+        ),
+        rows=tuple(
+            {
+                "domain": one.domain,
+                "pair": one.pair,
+                "language": one.language,
+                **{name: getattr(one, name) for name in names},
+            }
+            for one in source.divergences
         ),
     )
 
@@ -208,53 +240,38 @@ def _failures(source: ReportInput) -> Table:
 
 def power_table(analysis: Analysis) -> Table | None:
     """What more seeds would make detectable, from the noise the method comparisons measured."""
-    spreads = [
-        one.spread
-        for one in analysis.methods
-        if one.spread is not None and one.spread.seeds > 1 and one.spread.item_variance > 0
-    ]
-    if not spreads:
+    noise = measured_noise(analysis.methods)
+    spreads = [one.spread for one in analysis.methods if one.claimable and one.spread is not None]
+    if noise is None or not spreads:
         return None
-    total = statistics.median(s.item_variance + s.residual + s.mean**2 for s in spreads)
-    noise = power.Noise(
-        discordance=min(total, 1.0),
-        seed_sd=statistics.median(s.seed_sd for s in spreads) / 2**0.5,
-        item_share=statistics.median(
-            s.item_variance / (s.item_variance + s.residual) for s in spreads
-        ),
-    )
     items, now = spreads[0].items, spreads[0].seeds
-    rows: list[Row] = []
-    for seeds in sorted({*_SEEDS, now}):
-        row: dict[str, str | int | float | None] = {
+    family = sum(one.claimable for one in analysis.methods)
+    family += sum(slope.comparison.claimable for slope in analysis.slopes)
+    rows: list[Row] = [
+        {
             "seeds": seeds,
-            "here": "this study" if seeds == now else "",
+            "detectable": power.detectable_effect(
+                noise, seeds=seeds, items=items, comparisons=family
+            ),
+            "here": "this study" if seeds == now else " ",
         }
-        for comparisons in (1, len(analysis.methods)):
-            row[f"family_{comparisons}"] = power.detectable_effect(
-                noise,
-                seeds=seeds,
-                items=items,
-                comparisons=comparisons,
-                family_df=power.shared_baseline_df(seeds, comparisons),
-            )
-        rows.append(row)
-    columns = [
-        Column(key="seeds", heading="seeds", show=COUNT),
-        Column(key="family_1", heading="one comparison, points", show=PERCENT),
+        for seeds in sorted({*_SEEDS, now})
     ]
-    if len(analysis.methods) > 1:
-        columns.append(
-            Column(
-                key=f"family_{len(analysis.methods)}",
-                heading=f"family of {len(analysis.methods)}, points",
-                show=PERCENT,
-            )
-        )
     return Table(
         name="power",
-        caption=f"Effect found with 80 % probability at {wording.count(items)} items, given the "
-        f"noise measured here (seed sd {wording.percent(noise.seed_sd, 2)} points a system)",
-        columns=(*columns, Column(key="here", heading="")),
+        caption=f"True difference found with 80 % probability at {wording.count(items)} items, as "
+        f"the only one among the answer's {family} comparisons, given the noise measured here "
+        f"(discordance {wording.percent(noise.discordance)} %, sd between seeds "
+        f"{wording.percent(noise.seed_sd, 2)} points a system)",
+        columns=(
+            Column(key="seeds", heading="seeds", show=COUNT),
+            Column(key="detectable", heading="points", show=_capped),
+            Column(key="here", heading=""),
+        ),
         rows=tuple(rows),
     )
+
+
+def _capped(value: str | int | float | None) -> str:
+    number = None if isinstance(value, str) else value
+    return "none for sure" if number is not None and number >= 1 else wording.percent(number)

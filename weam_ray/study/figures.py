@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weam_ray.study import wording
-from weam_ray.study.analysis import Analysis, Panel, analyse
+from weam_ray.study.analysis import Analysis, analyse
 from weam_ray.study.charts import Style, styles
 from weam_ray.study.lines import Line
+from weam_ray.study.panels import Panel
 from weam_ray.study.report_input import ReportInput
+from weam_ray.study.scaling import Band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
+    from matplotlib.transforms import BboxBase
 
 _COLOURS = ("#3a3835", "#0067a5", "#c74a00", "#007a5a", "#a8477f", "#8a6a00", "#2f7f9e")
 _MARKERS = {
@@ -30,6 +33,10 @@ _MARKERS = {
     "cross": "P",
 }
 _SETTINGS = {"svg.hashsalt": "weam_ray", "svg.fonttype": "none", "pdf.fonttype": 42}
+_MARGIN = 0.1
+"""Inches around all that is drawn."""
+_MOST_PANELS = 24
+"""A figure of more is longer than any page, and its time grows with every panel."""
 _METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
@@ -49,11 +56,19 @@ def write_figures(
     written = []
     with matplotlib.rc_context(_SETTINGS):
         for name, figure in (("curves", _curves(source, found)), ("gains", _gains(found))):
+            bounds = _laid_out(figure)
             for kind, metadata in _METADATA.items():
                 path = folder / f"{name}.{kind}"
-                figure.savefig(path, format=kind, metadata=metadata, bbox_inches="tight")
+                figure.savefig(path, format=kind, metadata=metadata, bbox_inches=bounds)
                 written.append(path)
     return written
+
+
+def _laid_out(figure: Figure) -> BboxBase:
+    """Place everything, and return what is drawn on: once, where saving would for each format."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure.get_tightbbox().padded(_MARGIN)
 
 
 def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
@@ -65,14 +80,17 @@ def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Figur
 
 
 def _curves(source: ReportInput, analysis: Analysis) -> Figure:
-    columns = min(len(analysis.panels), 3)
-    rows = -(-len(analysis.panels) // columns)
+    panels = analysis.panels[:_MOST_PANELS]
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
     figure, axes = _figure(rows, columns, 3.4, 2.6)
     looks = styles(analysis.lines)
-    for place, panel in zip(axes, analysis.panels, strict=False):
+    for place, panel in zip(axes, panels, strict=False):
         _panel(place, panel, looks, source.chance, analysis.sizes)
-    for place in axes[len(analysis.panels) :]:
+    for place in axes[len(panels) :]:
         place.set_visible(False)
+    if len(panels) < len(analysis.panels):
+        figure.suptitle(f"{len(panels)} of {len(analysis.panels)} panels; the report has all")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
@@ -89,7 +107,8 @@ def _panel(
     axes.set_xscale("log")
     axes.set_xticks(list(sizes), [wording.short_size(size) for size in sizes])
     axes.minorticks_off()
-    axes.axhline(100 * chance, color="0.5", linestyle="--", linewidth=0.8, label="chance")
+    if chance > 0:
+        axes.axhline(100 * chance, color="0.5", linestyle="--", linewidth=0.8, label="chance")
     if panel.baseline:
         level = 100 * panel.baseline.interval.value
         axes.axhline(level, color=_COLOURS[0], linewidth=0.8, label="no pre-training")
@@ -97,9 +116,9 @@ def _panel(
         axes.axhline(100 * value, color="0.5", linestyle=dashes, linewidth=0.8, label=name)
     for curve in panel.curves:
         look = looks[curve.line]
-        x = [one.size for one in curve.levels]
+        x = [size for size, _ in curve.levels]
         low, mean, high = (
-            [100 * getattr(one.interval, part) for one in curve.levels]
+            [100 * getattr(one.interval, part) for _, one in curve.levels]
             for part in ("low", "value", "high")
         )
         colour = _COLOURS[look.slot]
@@ -107,11 +126,27 @@ def _panel(
         axes.plot(
             x, mean, color=colour, marker=_MARKERS[look.shape], markersize=4, label=curve.line.name
         )
-        for one in curve.levels:
-            dots = [100 * seed for seed in one.seeds]
-            axes.plot([one.size] * len(dots), dots, ".", color=colour, alpha=0.5, markersize=3)
+        places = [size for size, one in curve.levels for _ in one.seeds]
+        seeds = [100 * seed for _, one in curve.levels for seed in one.seeds]
+        axes.plot(places, seeds, ".", color=colour, alpha=0.5, markersize=3)
+    limits = axes.get_ylim()  # of what was measured: a guess does not stretch the drawing
+    for curve in panel.curves:
+        if curve.band is not None and panel.baseline:
+            _beyond(
+                axes, curve.band, panel.baseline.interval.value, _COLOURS[looks[curve.line].slot]
+            )
+    axes.set_ylim(limits)
     axes.set_xlabel("sentence pairs")
-    axes.set_ylabel("accuracy, %")
+    axes.set_ylabel("score, %")
+
+
+def _beyond(axes: Axes, band: Band, base: float, colour: str) -> None:
+    """The fitted curve beyond the largest size, dotted, with its bootstrap band."""
+    beyond = band.sizes >= band.largest * 0.999
+    low, value, high = (100 * (base + gains[beyond]) for gains in (band.low, band.value, band.high))
+    x = band.sizes[beyond]
+    axes.fill_between(x, low, high, color=colour, alpha=0.06, linewidth=0)
+    axes.plot(x, value, linestyle=(0, (1, 3)), color=colour, linewidth=1, label="_extrapolated")
 
 
 def _gains(analysis: Analysis) -> Figure:
@@ -141,7 +176,10 @@ def _gains(analysis: Analysis) -> Figure:
                 place.add_patch(_square(column, row, colour if one.found else "0.8", strength))
                 text = wording.points(one.effect.value)
                 shade = "black" if one.found else "0.4"
-                place.text(column, row, text, ha="center", va="center", color=shade, fontsize=7)
+                # Within its square, so that the layout need not look at each of thousands.
+                place.text(
+                    column, row, text, ha="center", va="center", color=shade, fontsize=7
+                ).set_in_layout(False)
     return figure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,14 +14,19 @@ from pydantic import ValidationError
 from weam_ray.corpus.config import CorpusConfig
 from weam_ray.corpus.languages import primary_language
 from weam_ray.errors import ConfigError
-from weam_ray.experiment import Experiment, ExperimentConfig
+from weam_ray.experiment import Experiment, ExperimentConfig, SharedSteps
 from weam_ray.identity import StageConfig
 from weam_ray.study.config import CellFactors, Factors, MethodConfig, StudyConfig
-from weam_ray.study.inputs import Bitexts, find_items, find_texts
+from weam_ray.study.inputs import Bitexts, find_gold, find_items, find_questions, find_texts
 from weam_ray.study.methods import describe_method, method_names, reads_bitext, reads_links, varied
-from weam_ray.transfer.config import TransferConfig
+from weam_ray.transfer.config import FineTuningConfig
+from weam_ray.transfer.items import ItemsConfig
+from weam_ray.transfer.qa.config import QuestionsConfig
 
 Config = TypeVar("Config", bound=StageConfig)
+
+XNLI = "xnli"
+"""The task that is no name under ``questions``."""
 
 NO_SEED = -1
 """A seed that a cell does not have."""
@@ -40,13 +45,17 @@ class CellKey:
     pretraining_seed: int
     finetuning_seed: int
     setting: str = "zero-shot"
+    task: str = XNLI
     target: str = ""
     """Language that fine-tuning trains on under ``translate-train``; else empty."""
+    budget: str = ""
+    """How long pre-training lasts, where the grid says so: ``1 epoch``."""
 
     @property
     def label(self) -> str:
         """A short name for people and for log files."""
-        setting = "" if self.setting == "zero-shot" else f".{self.setting}"
+        setting = "" if self.task == XNLI else f".{self.task}"
+        setting += "" if self.setting == "zero-shot" else f".{self.setting}"
         if not self.domain:
             target = f".{self.target}" if self.target else ""
             return f"{self.method}{setting}{target}.s{self.finetuning_seed}"
@@ -56,7 +65,14 @@ class CellKey:
         if self.finetuning_seed != self.pretraining_seed:
             seeds += f"-f{self.finetuning_seed}"
         regime = f".{self.regime}" if self.regime not in ("", "pool") else ""
-        return f"{self.domain}.{self.pair}.{self.size}.{self.method}{regime}{setting}.{seeds}"
+        budget = f".{self.budget.replace(' ', '-')}" if self.budget else ""
+        rest = f"{regime}{budget}{setting}"
+        return f"{self.domain}.{self.pair}.{self.size}.{self.method}{rest}.{seeds}"
+
+    @property
+    def reported_method(self) -> str:
+        """What a report calls the method: with its budget, for two budgets are two curves."""
+        return f"{self.method} ({self.budget})" if self.budget else self.method
 
     def factors(self) -> dict[str, Any]:
         """The factors by name."""
@@ -69,11 +85,13 @@ class Cell:
 
     key: CellKey
     config: ExperimentConfig
+    shared: SharedSteps = field(default_factory=SharedSteps, compare=False, repr=False)
+    """With the other cells of its grid."""
 
     @cached_property
     def experiment(self) -> Experiment:
         """The cell's steps (reads input files once, for their hashes)."""
-        return Experiment(self.config)
+        return Experiment(self.config, self.shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +125,7 @@ def expand(study: StudyConfig, data_dir: Path | None) -> Grid:
     excluded = [0] * len(study.exclude)
     cells: list[Cell] = []
     holes: list[Hole] = []
-    builder = _Builder(study, data_dir)
+    builder, shared = _Builder(study, data_dir), SharedSteps()
     for key in keys:
         patterns = [place for place, one in enumerate(study.exclude) if _matches(one, key)]
         if patterns:
@@ -117,7 +135,7 @@ def expand(study: StudyConfig, data_dir: Path | None) -> Grid:
         if isinstance(found, str):
             holes.append(Hole(key=key, reason=found))
         else:
-            cells.append(Cell(key=key, config=found))
+            cells.append(Cell(key=key, config=found, shared=shared))
     return Grid(cells=tuple(cells), holes=tuple(holes), excluded=tuple(excluded))
 
 
@@ -128,28 +146,23 @@ def _cross(study: StudyConfig, factors: Factors) -> Iterator[CellKey]:
     for name in factors.method:
         method = _method(study, name)
         bitext, links = reads_bitext(study, method), reads_links(study, method)
-        for (
-            domain,
-            pair,
-            size,
-            regime,
-            setting,
-            seed,
-            subset,
-            pretraining,
-            finetuning,
-        ) in itertools.product(
-            factors.domain,
-            factors.pair,
-            factors.size,
-            factors.regime,
-            factors.setting or (study.transfer.setting,),
+        texts = itertools.product(
+            factors.domain, factors.pair, factors.size, factors.regime, factors.budget or ("",)
+        )
+        uses = itertools.product(
+            factors.task,
+            factors.setting or (None,),
             factors.seed,
             seeds(factors.subset_seed),
             seeds(factors.pretraining_seed),
             seeds(factors.finetuning_seed),
-        ):
+        )
+        for text, use in itertools.product(texts, uses):
+            domain, pair, size, regime, budget = text
+            task, setting, seed, subset, pretraining, finetuning = use
             last = seed if finetuning is None else finetuning
+            if setting is None:
+                setting = fine_tuning(study, task).setting
             # A factor that a method does not have must not split its cells: without bitext there
             # is fine-tuning alone, without links no regime.
             yield CellKey(
@@ -164,17 +177,47 @@ def _cross(study: StudyConfig, factors: Factors) -> Iterator[CellKey]:
                 else NO_SEED,
                 finetuning_seed=last,
                 setting=setting,
-                target=_other_language(study, pair) if setting == "translate-train" else "",
+                task=task,
+                target=_other_language(study, task, pair) if setting == "translate-train" else "",
+                budget=budget if bitext else "",
             )
 
 
-def _other_language(study: StudyConfig, pair: str) -> str:
-    """The language of a pair that isn't the training language, as the items name it."""
-    if study.transfer.setting == "translate-train" and study.transfer.target_languages:
-        return study.transfer.target_languages[0]
+def fine_tuning(study: StudyConfig, task: str) -> FineTuningConfig:
+    """The study's settings of fine-tuning for a task.
+
+    Raises:
+        ConfigError: no such task.
+    """
+    if task == XNLI:
+        return study.transfer
+    if task in study.questions:
+        return study.qa
+    raise ConfigError(
+        f"unknown task {task!r}",
+        place="grid.task",
+        cure=f"Known: {', '.join((XNLI, *study.questions))}; describe others under questions.",
+    )
+
+
+def evaluated_languages(study: StudyConfig, task: str) -> tuple[str, ...]:
+    """The languages of a task's dev and test data (of answers, where questions differ)."""
+    return study.items.languages if task == XNLI else study.questions[task].languages
+
+
+def _other_language(study: StudyConfig, task: str, pair: str) -> str:
+    """The language of a pair that isn't the training language, as the task's data names it.
+
+    Of a set of pairs those of all, joined by ``+``.
+    """
+    if "+" in pair:
+        return "+".join(_other_language(study, task, one) for one in pair.split("+"))
+    config = fine_tuning(study, task)
+    if config.setting == "translate-train" and config.target_languages:
+        return config.target_languages[0]
     source, _, target = pair.partition("-")
-    other = source if target == study.transfer.train_language else target
-    return other if other in study.items.languages else primary_language(other)
+    other = source if target == config.train_language else target
+    return other if other in evaluated_languages(study, task) else primary_language(other)
 
 
 def _matches(pattern: CellFactors, key: CellKey) -> bool:
@@ -203,6 +246,8 @@ class _Builder:
         self._study = study
         self._bitexts = Bitexts(study, data_dir)
         self._items = find_items(study, data_dir)
+        self._questions = find_questions(study, data_dir)
+        self._diagnostics = find_gold(study, data_dir)
         self._texts = find_texts(study, data_dir)
         self._known: dict[tuple[Any, ...], Any] = {}
 
@@ -211,12 +256,13 @@ class _Builder:
         study = self._study
         corpora: tuple[CorpusConfig, ...] = ()
         if key.domain:
-            bitext = self._bitexts.find(key.domain, key.pair)
-            if isinstance(bitext, str):
-                return bitext
-            corpora = (bitext,)
-        if key.target and key.target not in self._items.train_languages:
-            return f"no training items in {key.target}: items.train_languages does not name it"
+            found = [self._bitexts.find(key.domain, pair) for pair in key.pair.split("+")]
+            missing = [one for one in found if isinstance(one, str)]
+            if missing:
+                return missing[0]
+            corpora = tuple(one for one in found if not isinstance(one, str))
+        if (reason := self._cannot_be_scored(key)) is not None:
+            return reason
         # Without bitext the seed of pre-training is never used, and must not split what is shared.
         seed = key.pretraining_seed if corpora else study.pretraining.seed
         regime = key.regime or study.alignment.regime
@@ -229,21 +275,51 @@ class _Builder:
             texts=self._texts,
             vocabulary=study.vocabulary,
             base=self._varied(key.method, "base", study.base),
-            pretraining=self._varied(key.method, "pretraining", study.pretraining, seed=seed),
-            transfer=self._transfer(key),
+            pretraining=self._varied(
+                key.method, "pretraining", study.pretraining, seed=seed, **_budget(key.budget)
+            ),
+            task=key.task,
+            questions=self._questions,
+            diagnostics=self._diagnostics,
+            **self._fine_tuning(key),
         )
 
-    def _transfer(self, key: CellKey) -> TransferConfig:
+    def _cannot_be_scored(self, key: CellKey) -> str | None:
+        """Why a point's task has no data for it; None where it has."""
+        place = "items"
+        asked: ItemsConfig | QuestionsConfig = self._items
+        if key.task != XNLI:
+            place, asked = f"questions.{key.task}", self._questions[key.task]
+            others = _other_language(self._study, key.task, key.pair) if key.pair else ""
+            for other in filter(None, others.split("+")):
+                if other not in asked.languages:
+                    return f"no {key.task} questions in {other}: {place}.languages does not name it"
+        if "+" in key.target:
+            return f"translate-train trains on one language, not {key.target}: there is -all"
+        if key.target and key.target not in asked.train_languages:
+            what = "items" if key.task == XNLI else "questions"
+            return f"no training {what} in {key.target}: {place}.train_languages does not name it"
+        return None
+
+    def _fine_tuning(self, key: CellKey) -> dict[str, Any]:
+        study = self._study
+        config = fine_tuning(study, key.task)
         changes: dict[str, Any] = {"seed": key.finetuning_seed, "setting": key.setting}
-        languages = self._study.transfer.target_languages
         if key.target:
             changes["target_languages"] = (key.target,)
-        elif key.setting in ("translate-train-all", "few-shot") and not languages:
-            source = self._study.transfer.train_language
+        elif key.setting in ("translate-train-all", "few-shot") and not config.target_languages:
             changes["target_languages"] = tuple(
-                language for language in self._items.languages if language != source
+                language
+                for language in evaluated_languages(study, key.task)
+                if language != config.train_language
             )
-        return self._varied(key.method, "transfer", self._study.transfer, **changes)
+        if key.task == XNLI:
+            return {"transfer": self._varied(key.method, "transfer", study.transfer, **changes)}
+        changes["task"] = key.task
+        return {
+            "transfer": study.transfer,
+            "qa": self._varied(key.method, "qa", study.qa, **changes),
+        }
 
     def _varied(self, method: str, part: str, config: Config, **changes: Any) -> Config:
         own: Mapping[str, Any] = getattr(_method(self._study, method), part)
@@ -268,20 +344,36 @@ class _Builder:
         return known
 
 
-def without_oversized(grid: Grid, rows: dict[str, int]) -> Grid:
-    """Turn cells whose corpora, now counted, are smaller than the size into holes.
+def _budget(rule: str) -> dict[str, int | float | None]:
+    """A budget rule as settings of pre-training."""
+    amount, _, unit = rule.partition(" ")
+    if unit == "steps":
+        return {"steps": int(amount), "epochs": None}
+    return {"steps": None, "epochs": float(amount)} if unit else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Pairs of a corpus: those kept, or, as long as it isn't cleaned, those there are at most."""
+
+    count: int
+    cleaned: bool
+
+
+def without_oversized(grid: Grid, rows: Mapping[str, Rows]) -> Grid:
+    """Turn cells whose corpora are smaller than the size into holes.
 
     Args:
-        rows: pairs kept of each corpus, by the address of its step.
+        rows: of each corpus, by the address of its step, as far as they are known.
     """
     cells: list[Cell] = []
     holes = list(grid.holes)
     for cell in grid.cells:
         small = [
-            f"the {cell.key.domain} {cell.key.pair} corpus holds {rows[step.address]:,} pairs"
-            f" after cleaning, not {cell.key.size:,}"
+            f"the {cell.key.domain} {cell.key.pair} corpus holds {known.count:,} pairs"
+            f" {'after' if known.cleaned else 'before'} cleaning, not {cell.key.size:,}"
             for step in cell.experiment.corpora
-            if rows.get(step.address, cell.key.size) < cell.key.size
+            if (known := rows.get(step.address)) is not None and known.count < cell.key.size
         ]
         if small:
             holes.append(Hole(key=cell.key, reason=small[0]))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from weam_ray.corpus.config import CorpusConfig
 from weam_ray.errors import ConfigError, DataError
 from weam_ray.study.config import StudyConfig
+from weam_ray.transfer.diagnostics import DiagnosticsConfig
 from weam_ray.transfer.items import ItemsConfig
+from weam_ray.transfer.qa.config import EvaluatedQuestions, QuestionsConfig
 
 
 class Bitexts:
@@ -47,6 +50,9 @@ class Bitexts:
                 domain=domain,
                 source_language=source,
                 target_language=target,
+                format=bitext.format,
+                source_column=bitext.source_column,
+                target_column=bitext.target_column,
                 segmenter=bitext.segmenter,
                 cleaning=bitext.cleaning,
                 contamination=bitext.contamination,
@@ -72,6 +78,70 @@ def find_items(study: StudyConfig, data_dir: Path | None) -> ItemsConfig:
         if (pattern := getattr(study.items, split)) is not None
     }
     return study.items.model_copy(update=patterns)
+
+
+def find_questions(study: StudyConfig, data_dir: Path | None) -> dict[str, QuestionsConfig]:
+    """The questions of every task with ``{data_dir}`` filled in.
+
+    Raises:
+        ConfigError: ``data_dir`` is needed and not given.
+    """
+    return {
+        name: one.model_copy(
+            update={
+                **_filled(one, f"questions.{name}", data_dir),
+                "also": {
+                    other: more.model_copy(
+                        update=_filled(more, f"questions.{name}.also.{other}", data_dir)
+                    )
+                    for other, more in one.also.items()
+                },
+            }
+        )
+        for name, one in study.questions.items()
+    }
+
+
+def _filled(questions: EvaluatedQuestions, place: str, data_dir: Path | None) -> dict[str, str]:
+    return {
+        split: _fill_data_dir(pattern, f"{place}.{split}", data_dir)
+        for split in ("train", "dev", "test")
+        if (pattern := getattr(questions, split, None)) is not None
+    }
+
+
+def find_gold(study: StudyConfig, data_dir: Path | None) -> DiagnosticsConfig:
+    """The diagnostics with ``{data_dir}`` filled in.
+
+    Raises:
+        ConfigError: ``data_dir`` is needed and not given.
+    """
+    gold = {
+        name: one.model_copy(
+            update={
+                # Read by workers, which stand in folders of their own.
+                side: str(Path(_fill_data_dir(getattr(one, side), place, data_dir)).absolute())
+                for side in ("source", "target", "links")
+                for place in (f"diagnostics.gold.{name}.{side}",)
+            }
+        )
+        for name, one in study.diagnostics.gold.items()
+    }
+    return study.diagnostics.model_copy(update={"gold": gold})
+
+
+def without_network(study: StudyConfig) -> StudyConfig:
+    """The study with nothing fetched: data from what was fetched before, models from the cache.
+
+    The Hub's own packages read ``HF_HUB_OFFLINE`` when they are imported, and worker processes
+    inherit it.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    questions = {
+        name: one.model_copy(update={"offline": True}) for name, one in study.questions.items()
+    }
+    items = study.items.model_copy(update={"offline": True})
+    return study.model_copy(update={"items": items, "questions": questions})
 
 
 def find_texts(study: StudyConfig, data_dir: Path | None) -> dict[str, Path]:
@@ -118,7 +188,8 @@ def fill_pattern(pattern: str, place: str, data_dir: Path | None, **names: str) 
         raise ConfigError(
             f"{pattern!r} is no path pattern ({error})", place=place, cure=f"Known names: {known}."
         ) from None
-    return Path(_fill_data_dir(filled.replace("\0", "{data_dir}"), place, data_dir))
+    # Absolute, because workers that open it stand in folders of their own.
+    return Path(_fill_data_dir(filled.replace("\0", "{data_dir}"), place, data_dir)).absolute()
 
 
 def _fill_data_dir(pattern: str, place: str, data_dir: Path | None) -> str:

@@ -19,8 +19,9 @@ Counts = Mapping[tuple[str, str], int]
 
 
 def count_made(items: Artifact) -> Counts:
-    """The items of an ``items`` artifact, exactly."""
-    table = pq.read_table(items.path / "items.parquet", columns=["split", "language"])
+    """The items of an ``items`` or ``questions`` artifact, exactly."""
+    name = "items" if (items.path / "items.parquet").is_file() else "questions"
+    table = pq.read_table(items.path / f"{name}.parquet", columns=["split", "language"])
     groups = table.group_by(["split", "language"]).aggregate([([], "count_all")])
     return {(row["split"], row["language"]): row["count_all"] for row in groups.to_pylist()}
 

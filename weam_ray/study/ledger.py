@@ -7,33 +7,39 @@ import os
 import platform
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from weam_ray.artifacts import Artifact, Step, Store, package_versions
 from weam_ray.corpus.languages import language_name
 from weam_ray.identity import digest
 from weam_ray.study.config import StudyConfig
-from weam_ray.study.grid import Cell, CellKey, Hole
+from weam_ray.study.diagnostics import read_diagnostics, read_retrieval
+from weam_ray.study.grid import XNLI, Cell, CellKey, Hole, evaluated_languages, fine_tuning
+from weam_ray.study.loss_gate import loss_gates
 from weam_ray.study.plan import Plan
 from weam_ray.study.report_input import (
     AlignerFacts,
     CorpusFacts,
+    DivergenceFacts,
     FailedCell,
     Provenance,
     ReportInput,
-    RetrievalFacts,
 )
 from weam_ray.study.report_input import Gate as ReportedGate
 from weam_ray.study.report_input import Hole as ReportedHole
-from weam_ray.study.results import Results, View
-from weam_ray.transfer.guards import default_gates, evaluate_gates
+from weam_ray.study.results import Results, View, small_table
+from weam_ray.transfer.guards import Gate, default_gates, evaluate_gates
+
+
+def this_hardware() -> str:
+    """Cores, architecture and system of this machine."""
+    return f"{os.cpu_count()} CPUs, {platform.machine()}, {platform.system()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,27 @@ class Invocation:
     started: str
     """ISO 8601, UTC."""
     wall_seconds: float
+    hardware: str = field(default_factory=this_hardware)
+    """Of the driver."""
+
+
+STUDY_FILE = "study.yaml"
+"""The study file as it was run, in the study's folder; ``--set`` is in the command beside it."""
+
+
+def keep_study_file(file: Path, folder: Path) -> None:
+    """Copy the study file, comments and all, to where its report goes: a folder that is moved, or
+    an experiment that somebody else opens, then says what was run.
+    """
+    text = file.read_bytes()
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f".{STUDY_FILE}.{os.getpid()}"
+    draft.write_bytes(text)
+    os.replace(draft, folder / STUDY_FILE)
+
+
+_KEPT = ("facts", "seconds")
+"""What a report is written from, of an artifact's record."""
 
 
 class Shelf:
@@ -57,7 +84,9 @@ class Shelf:
     def find(self, step: Step) -> Artifact | None:
         """The finished artifact of a step, or None."""
         if step.address not in self._found:
-            self._found[step.address] = self._store.find(step)
+            found = self._store.find(step)
+            # Settings and versions are most of a record, and thousands of them would stay.
+            self._found[step.address] = found and found.lighter(_KEPT)
         return self._found[step.address]
 
 
@@ -69,10 +98,12 @@ def result_rows(cells: Sequence[Cell], store: Store | Shelf) -> pd.DataFrame:
         done = store.find(cell.experiment.transfer)
         if done is None:
             continue
-        tables.append(_read(done.path / "scores.parquet"))
+        tables.append(small_table(done.path / "scores.parquet"))
         columns.append(
             {
-                **cell.key.factors(),
+                # The scores name the task: a reader answers the sets of several.
+                **{name: one for name, one in cell.key.factors().items() if name != "task"},
+                "method": cell.key.reported_method,
                 **_spent(cell, done, store),
                 "cell": done.address,
                 "predictions": f"{done.address}/predictions.parquet",
@@ -86,11 +117,6 @@ def result_rows(cells: Sequence[Cell], store: Store | Shelf) -> pd.DataFrame:
     own = pd.DataFrame(columns).iloc[which].reset_index(drop=True)
     kept = [name for name in scores.columns if name not in own.columns]
     return pd.DataFrame(pd.concat([scores[kept], own], axis=1))
-
-
-def _read(path: Path) -> pa.Table:
-    with pq.ParquetFile(path) as file:  # much quicker than read_table for many small files
-        return file.read()
 
 
 def _spent(cell: Cell, transfer: Artifact, store: Store | Shelf) -> dict[str, float]:
@@ -111,11 +137,14 @@ def _spent(cell: Cell, transfer: Artifact, store: Store | Shelf) -> dict[str, fl
 
 def study_view(study: StudyConfig) -> View:
     """The measurement that this study's claims are made on."""
+    task = study.grid.task[0]
+    config = fine_tuning(study, task)
     return View(
-        task=study.transfer.task,
-        setting=study.transfer.setting,
+        task=task,
+        setting=config.setting,
         split=study.report_split,
-        selection=study.transfer.selection[0],
+        selection=config.selection[0],
+        metric="accuracy" if task == XNLI else "exact_match",
     )
 
 
@@ -128,9 +157,16 @@ def report_input(
 ) -> ReportInput:
     """Everything :func:`weam_ray.study.report.write_report` needs, from the store."""
     shelf = Shelf(store)
+    retrieval, layers = read_retrieval(plan.cells, shelf)
     results = Results.read(result_rows(plan.cells, shelf), store.root)
     view = study_view(study)
     sanity = _sanity(plan, shelf, view)
+    gates = (
+        *_gates(study, results, view, sanity),
+        *loss_gates(study, plan.cells, shelf),
+    )
+    if not sanity.empty:
+        sanity = sanity[sanity["task"] == view.task]
     return ReportInput(
         title=study.title,
         results=results,
@@ -138,16 +174,38 @@ def report_input(
         demonstration=study.demonstration,
         planned_cells=len(plan.cells),
         source_language=study.transfer.train_language,
-        language_names={code: language_name(code) for code in study.items.languages},
-        gates=_gates(study, results, view, sanity),
+        language_names=_language_names(study),
+        chance=1 / 3 if view.task == XNLI else 0.0,
+        gates=gates,
         sanity=sanity,
         corpora=_corpora(plan, shelf),
         aligners=_aligners(plan, shelf),
-        retrieval=_retrieval(plan, shelf),
+        retrieval=retrieval,
+        diagnostics=read_diagnostics(
+            plan.cells, shelf, results, view, study.transfer.train_language, layers
+        ),
+        divergences=_divergences(plan, shelf, view.task),
+        objectives=_objectives(plan),
+        target_gain=study.power.effect,
         holes=tuple(_reported(hole) for hole in plan.holes),
         failures=tuple(failures.values()),
         provenance=_provenance(study, plan, shelf, invocation),
     )
+
+
+def _language_names(study: StudyConfig) -> dict[str, str]:
+    """Of items and questions; "de-en" is a German context with an English question."""
+    names = {code: language_name(code) for code in study.items.languages}
+    for one in study.questions.values():
+        for context, question in (
+            pair for asked in one.evaluated("").values() for pair in asked.language_pairs()
+        ):
+            names.setdefault(context, language_name(context))
+            if context != question:
+                names[f"{context}-{question}"] = (
+                    f"{language_name(context)}, asked in {language_name(question)}"
+                )
+    return names
 
 
 _GATE_SYSTEMS = {"none": "base", "random": "random-encoder"}
@@ -164,11 +222,26 @@ def _gates(
         {str(name): value for name, value in row.items()}
         for row in [*rows.to_dict("records"), *sanity.to_dict("records")]
     ]
-    targets = [code for code in study.items.languages if code != study.transfer.train_language]
-    gates = study.gates or default_gates(study.transfer.train_language, targets)
+    gates = study_gates(study, view)
     return tuple(
         ReportedGate(name=result.gate.name, passed=result.passed, detail=result.figures())
         for result in evaluate_gates(known, gates)
+    )
+
+
+def study_gates(study: StudyConfig, view: View) -> tuple[Gate, ...]:
+    """The gates of the file, or those of every study whose file names none."""
+    config = fine_tuning(study, view.task)
+    source, answers = config.train_language, view.task != XNLI
+    targets = [code for code in evaluated_languages(study, view.task) if code != source]
+    blind = "word-overlap-only" if answers else "hypothesis-only"
+    gates = study.gates or tuple(
+        gate.model_copy(update={"selection": config.selection[0]})
+        for gate in default_gates(source, targets, blind)
+    )
+    return tuple(
+        gate.on(view.task, "accuracy" if (gate.task or view.task) == XNLI else "f1")
+        for gate in gates
     )
 
 
@@ -177,11 +250,14 @@ def _reported(hole: Hole) -> ReportedHole:
 
 
 def _sanity(plan: Plan, shelf: Shelf, view: View) -> pd.DataFrame:
+    """The sanity rows of every task, under the view's setting."""
+    found: dict[str, pd.DataFrame] = {}
     for cell in plan.cells:
-        done = shelf.find(cell.experiment.sanity) if cell.key.setting == view.setting else None
-        if done is not None:
-            return pd.DataFrame(_read(done.path / "scores.parquet").to_pandas())
-    return pd.DataFrame()
+        if cell.key.setting == view.setting and cell.key.task not in found:
+            done = shelf.find(cell.experiment.sanity)
+            if done is not None:
+                found[cell.key.task] = small_table(done.path / "scores.parquet").to_pandas()
+    return pd.concat(found.values(), ignore_index=True) if found else pd.DataFrame()
 
 
 def _corpora(plan: Plan, shelf: Shelf) -> tuple[CorpusFacts, ...]:
@@ -217,6 +293,26 @@ def _aligners(plan: Plan, shelf: Shelf) -> tuple[AlignerFacts, ...]:
     return tuple(found.values())
 
 
+def _divergences(plan: Plan, shelf: Shelf, task: str) -> tuple[DivergenceFacts, ...]:
+    found: dict[tuple[str, str, str], DivergenceFacts] = {}
+    for cell in (one for one in plan.cells if one.key.task == task):
+        for step in cell.experiment.divergences:
+            for side in done.facts["sides"] if (done := shelf.find(step)) else ():
+                place = (cell.key.domain, cell.key.pair, side["language"])
+                names = ("words", "words_within", "subwords", "subwords_within", "unseen")
+                found[place] = DivergenceFacts(
+                    domain=place[0],
+                    pair=place[1],
+                    language=place[2],
+                    **{name: side[name] for name in names},
+                )
+    return tuple(found.values())
+
+
+def _objectives(plan: Plan) -> dict[str, str]:
+    return {cell.key.method: cell.config.pretraining.objective for cell in plan.cells}
+
+
 def _linked_share(links: Artifact) -> float:
     """Words with a partner among the words of both sides."""
     words, linked = links.facts["words"], links.facts["linked_share"]
@@ -230,41 +326,17 @@ def _aer(links: Artifact) -> float | None:
     return float(quality["aer"] if isinstance(quality, dict) else quality)
 
 
-def _retrieval(plan: Plan, shelf: Shelf) -> tuple[RetrievalFacts, ...]:
-    """Sentence retrieval, averaged over the seeds of a point of the grid."""
-    values: dict[tuple[str, str, str, int, str], list[tuple[float, int]]] = defaultdict(list)
-    seen: set[str] = set()
-    for cell in plan.cells:
-        step = cell.experiment.retrieval
-        done = None if step.address in seen else shelf.find(step)
-        if done is None:
-            continue
-        seen.add(step.address)
-        for row in _read(done.path / "retrieval.parquet").to_pylist():
-            point = (cell.key.method, cell.key.domain, cell.key.pair, cell.key.size)
-            values[(*point, row["language"])].append((row["accuracy"], row["n"]))
-    return tuple(
-        RetrievalFacts(
-            method=method,
-            domain=domain,
-            pair=pair,
-            size=size,
-            language=language,
-            accuracy=sum(accuracy for accuracy, _ in found) / len(found),
-            n=found[0][1],
-            chance=1 / found[0][1],
-        )
-        for (method, domain, pair, size, language), found in values.items()
-    )
-
-
 def _provenance(study: StudyConfig, plan: Plan, shelf: Shelf, invocation: Invocation) -> Provenance:
     seconds: dict[str, float] = defaultdict(float)
     inputs: dict[str, str] = {}
     for step in plan.steps.values():
         if (done := shelf.find(step)) is not None:
             seconds[step.stage] += float(done.record["seconds"])
-        inputs.update({f"{step.address} {name}": value for name, value in step.inputs.items()})
+        for name, value in step.inputs.items():
+            # Steps that read the same file say so once.
+            known = inputs.setdefault(f"{step.stage} {name}", value)
+            if known != value:
+                inputs[f"{step.address} {name}"] = value
     return Provenance(
         command=invocation.command,
         started=invocation.started,
@@ -272,14 +344,15 @@ def _provenance(study: StudyConfig, plan: Plan, shelf: Shelf, invocation: Invoca
         study_hash=digest(study.identity()),
         packages=package_versions(),
         inputs=inputs,
-        settings=_settings(study),
+        settings=study_settings(study),
         licences=study.licences,
-        hardware=f"{os.cpu_count()} CPUs, {platform.machine()}, {platform.system()}",
+        hardware=invocation.hardware,
         stage_seconds=dict(seconds),
     )
 
 
-def _settings(study: StudyConfig) -> dict[str, str]:
+def study_settings(study: StudyConfig) -> dict[str, str]:
+    """The settings that decide outcomes, flat: ``pretraining.steps``."""
     found: dict[str, str] = {}
 
     def walk(prefix: str, value: Any) -> None:
@@ -289,7 +362,7 @@ def _settings(study: StudyConfig) -> dict[str, str]:
         elif value is not None:
             found[prefix] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
-    parts = ("vocabulary", "base", "alignment", "pretraining", "transfer")
+    parts = ("vocabulary", "base", "alignment", "pretraining", "transfer", "qa")
     identity = study.identity()
     for part in parts:
         walk(part, identity[part])

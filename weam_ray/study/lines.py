@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from weam_ray.study.comparisons import Question
 from weam_ray.study.matching import Arm, Cell, Grid
 from weam_ray.study.results import BASELINE, REFERENCE_METHODS
-from weam_ray.study.wording import method_name
+from weam_ray.study.wording import count, method_name
 
 _ORDER = ("mlm", "tlm", "word-aligned", "weam")
 _RIVALS = (
@@ -76,15 +76,14 @@ def keys_of(grid: Grid, lines: Sequence[Line]) -> list[Key]:
     found = {
         (line, cell.domain, cell.pair, cell.size)
         for line in lines
-        for cell in grid.cells
-        if line.arm().takes(cell)
+        for cell in grid.taken(line.arm())
     }
     return sorted(found, key=lambda key: (lines.index(key[0]), *key[1:]))
 
 
 def largest(grid: Grid, *arms: Arm) -> int | None:
     """The largest size that all arms have; None if they share none."""
-    sizes = [{cell.size for cell in grid.cells if arm.takes(cell)} for arm in arms]
+    sizes = [{cell.size for cell in grid.taken(arm)} for arm in arms]
     shared = set.intersection(*sizes)
     return max(shared) if shared else None
 
@@ -120,6 +119,46 @@ def method_questions(grid: Grid, lines: Sequence[Line]) -> list[Question]:
     return questions
 
 
+def pairwise_questions(grid: Grid, lines: Sequence[Line]) -> list[Question]:
+    """What :func:`method_questions` leaves: any other two methods, any two sizes of a method."""
+    questions = []
+    for one, other in itertools.combinations(lines, 2):
+        rivals = {(one.method, other.method), (other.method, one.method)} & {*_RIVALS}
+        regimes = bool(one.regime and other.regime and one.regime != other.regime)
+        size = largest(grid, one.arm(), other.arm())
+        if one.method != other.method and not rivals and not regimes and size is not None:
+            questions.append(
+                Question(
+                    name=f"{one.name} against {other.name}, {count(size)} pairs",
+                    a=one.arm(size=size),
+                    b=other.arm(size=size),
+                )
+            )
+    for line in lines:
+        sizes = sorted({cell.size for cell in grid.taken(line.arm())})
+        questions += [
+            Question(
+                name=f"{line.name}: {count(large)} against {count(small)} pairs",
+                a=line.arm(size=large),
+                b=line.arm(size=small),
+            )
+            for small, large in itertools.combinations(sizes, 2)
+        ]
+    return questions
+
+
+def cell_questions(keys: Sequence[Key]) -> list[Question]:
+    """Every configuration against no pre-training, in the order of the keys."""
+    return [
+        Question(
+            name=f"{line.name}, {domain} {pair}, {size} pairs".replace(",  ", ", "),
+            a=line.arm(size=size, domain=domain, pair=pair),
+            b=Arm(method=BASELINE),
+        )
+        for line, domain, pair, size in keys
+    ]
+
+
 def cause_questions(grid: Grid) -> list[Question]:
     """Regimes and domains against each other, at all sizes that both have."""
     questions = []
@@ -127,7 +166,7 @@ def cause_questions(grid: Grid) -> list[Question]:
     methods = sorted({cell.method for cell in grid.cells if cell.pair}, key=_rank)
     for method in methods:
         arm = Arm(method=method)
-        regimes = sorted({cell.regime for cell in grid.cells if arm.takes(cell)})
+        regimes = sorted({cell.regime for cell in grid.taken(arm)})
         for a, b in itertools.combinations(regimes, 2):
             questions.append(
                 Question(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -94,6 +95,13 @@ class Matched:
     strata: tuple[Stratum, ...]
     weights: Mapping[tuple[str, str, int, str, str], float]
     notes: tuple[str, ...] = ()
+    items: NDArray[np.int64] | None = None
+    """Which of the task's items the table has; None: the first ones."""
+
+    @property
+    def asked(self) -> NDArray[np.int64]:
+        """The positions of the table's items in the task, shape (items,)."""
+        return np.arange(self.table.shape[1]) if self.items is None else self.items
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -153,6 +161,32 @@ class Grid:
             all_languages=tuple(sorted({str(v) for v in rows["language"].unique()})),
         )
 
+    def taken(self, arm: Arm) -> tuple[Cell, ...]:
+        """The cells of an arm, in their order."""
+        # Asked for by every question of a family as large as the grid: to look through all cells
+        # each time would take the square of them.
+        if arm not in self._taken:
+            point = (arm.method, arm.domain, arm.pair, arm.size)
+            among = self.cells if None in point else self._points.get(point, ())
+            self._taken[arm] = tuple(cell for cell in among if arm.takes(cell))
+        return self._taken[arm]
+
+    @cached_property
+    def matches(self) -> dict[tuple[Arm, Arm], Matched | str]:
+        """What :func:`match` has put together so far."""
+        return {}
+
+    @cached_property
+    def _taken(self) -> dict[Arm, tuple[Cell, ...]]:
+        return {}
+
+    @cached_property
+    def _points(self) -> dict[tuple[str | int | None, ...], list[Cell]]:
+        found: dict[tuple[str | int | None, ...], list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault((cell.method, cell.domain, cell.pair, cell.size), []).append(cell)
+        return found
+
     def own(self, cell: Cell) -> tuple[str, ...]:
         """The languages of a cell's bitext; all but the source where it has none."""
         own = target_languages(cell.pair, self.source)
@@ -170,7 +204,7 @@ def strata_of(grid: Grid, a: Arm, b: Arm, languages: Languages | None = None) ->
         for name in _FACTORS
         if None not in (getattr(a, name), getattr(b, name)) and getattr(a, name) != getattr(b, name)
     }
-    kinds_a, kinds_b = (_kinds(grid.cells, arm, apart) for arm in (a, b))
+    kinds_a, kinds_b = (_kinds(grid.taken(arm), apart) for arm in (a, b))
     strata: list[Stratum] = []
     for key_a, cells_a in kinds_a.items():
         for key_b, cells_b in kinds_b.items():
@@ -195,20 +229,25 @@ def strata_of(grid: Grid, a: Arm, b: Arm, languages: Languages | None = None) ->
     return sorted(strata, key=lambda one: one.key)
 
 
-def _kinds(
-    cells: Iterable[Cell], arm: Arm, apart: set[str]
-) -> dict[tuple[str | int, ...], list[Cell]]:
+def _kinds(cells: Iterable[Cell], apart: set[str]) -> dict[tuple[str | int, ...], list[Cell]]:
     kinds: dict[tuple[str | int, ...], list[Cell]] = {}
     for cell in cells:
-        if arm.takes(cell):
-            key = tuple("" if name in apart else getattr(cell, name) for name in _FACTORS)
-            kinds.setdefault(key, []).append(cell)
+        key = tuple("" if name in apart else getattr(cell, name) for name in _FACTORS)
+        kinds.setdefault(key, []).append(cell)
     return kinds
 
 
 def match(grid: Grid, a: Arm, b: Arm, languages: Languages | None = None) -> Matched | str:
     """Two arms as one table of differences, or a sentence that says why there is none."""
-    strata = strata_of(grid, a, b, languages)
+    if languages is not None:
+        return _matched(grid, strata_of(grid, a, b, languages))
+    # The gain of a configuration is asked for by itself and as part of its curve.
+    if (a, b) not in grid.matches:
+        grid.matches[a, b] = _matched(grid, strata_of(grid, a, b))
+    return grid.matches[a, b]
+
+
+def _matched(grid: Grid, strata: Sequence[Stratum]) -> Matched | str:
     if not strata:
         return "no cells of the two that match in everything else have finished"
     return match_strata(grid, strata)
@@ -216,7 +255,7 @@ def match(grid: Grid, a: Arm, b: Arm, languages: Languages | None = None) -> Mat
 
 def level(grid: Grid, arm: Arm, languages: Languages | None = None) -> Matched | str:
     """One arm against nothing: its table of correctness, averaged over its configurations."""
-    kinds: dict[tuple[str | int, ...], list[Cell]] = _kinds(grid.cells, arm, set())
+    kinds: dict[tuple[str | int, ...], list[Cell]] = _kinds(grid.taken(arm), set())
     strata = []
     for (domain, pair, size, regime), cells in kinds.items():
         asked = [
@@ -230,15 +269,19 @@ def level(grid: Grid, arm: Arm, languages: Languages | None = None) -> Matched |
     return match_strata(grid, strata) if strata else "no such cell has finished"
 
 
+def replicates(grid: Grid, a: Arm, b: Arm) -> int:
+    """The seeds that a comparison of two arms will have; 0 where nothing matches."""
+    strata = strata_of(grid, a, b)
+    if not strata:
+        return 0
+    _, places = _replicate_by(strata)
+    return len(set.intersection(*(set(_by_seed(one, places)) for one in strata)))
+
+
 def match_strata(grid: Grid, strata: Sequence[Stratum]) -> Matched | str:
     """The table of given strata, over the seeds that all of them have."""
     notes: list[str] = []
-    carried = [
-        place
-        for place in range(len(SEEDS))
-        if all(cell.seeds[place] >= 0 for one in strata for cell in (*one.a, *one.b))
-    ]
-    places = _replicate_by(strata, carried)
+    carried, places = _replicate_by(strata)
     full = [_by_seed(one, places) for one in strata]
     seeds = sorted(set.intersection(*(set(one) for one in full)))
     everywhere = set.union(*(set(one) for one in full))
@@ -254,9 +297,9 @@ def match_strata(grid: Grid, strata: Sequence[Stratum]) -> Matched | str:
     gathered = _gather(grid, strata, full, seeds)
     if isinstance(gathered, str):
         return gathered
-    table, right_wrong, dropped = gathered
-    if dropped:
-        notes.append(f"{dropped} items left out: not asked in every cell")
+    table, right_wrong, asked = gathered
+    if not asked.all():
+        notes.append(f"{(~asked).sum()} items left out: not asked in every cell")
     labels = tuple(_seed_label(seed, places) for seed in seeds)
     return Matched(
         seeds=labels,
@@ -265,10 +308,17 @@ def match_strata(grid: Grid, strata: Sequence[Stratum]) -> Matched | str:
         strata=tuple(strata),
         weights=_weights(strata),
         notes=tuple(notes),
+        items=np.flatnonzero(asked),
     )
 
 
-def _replicate_by(strata: Sequence[Stratum], carried: list[int]) -> list[int]:
+def _replicate_by(strata: Sequence[Stratum]) -> tuple[list[int], list[int]]:
+    """The seeds that all cells carry, and those of them that make a replicate."""
+    carried = [
+        place
+        for place in range(len(SEEDS))
+        if all(cell.seeds[place] >= 0 for one in strata for cell in (*one.a, *one.b))
+    ]
     # What is one replicate? Seeds that move together, (0,0,0), (1,1,1), are one. Seeds that cross
     # share noise, so the outermost that varies on both sides is the replicate, and the rest is
     # averaged in it.
@@ -279,13 +329,13 @@ def _replicate_by(strata: Sequence[Stratum], carried: list[int]) -> list[int]:
     seen = sides[0] | sides[1]
     levels = [len({seed[k] for seed in seen}) for k in range(len(carried))]
     if all(n in (1, len(seen)) for n in levels):
-        return carried
+        return carried, carried
     varying = [
         p
         for k, p in enumerate(carried)
         if all(len({seed[k] for seed in side}) > 1 for side in sides if side)
     ]
-    return varying[:1] or carried
+    return carried, varying[:1] or carried
 
 
 def _by_seed(one: Stratum, places: list[int]) -> dict[_Seed, _Sides]:
@@ -302,7 +352,7 @@ def _gather(
     strata: Sequence[Stratum],
     full: Sequence[Mapping[_Seed, _Sides]],
     seeds: Sequence[_Seed],
-) -> tuple[NDArray[np.float64], NDArray[np.int64] | None, int] | str:
+) -> tuple[NDArray[np.float64], NDArray[np.int64] | None, NDArray[np.bool_]] | str:
     single = all(len(side) <= 1 for one in full for seed in seeds for side in one[seed])
     right_wrong = np.zeros((len(seeds), 2), np.int64)
     table: list[NDArray[np.float64]] = []
@@ -322,7 +372,7 @@ def _gather(
     if not asked.any():
         return "the two were not asked a single item in common"
     kept = np.stack(table)[:, asked]
-    return kept, right_wrong if single else None, int((~asked).sum())
+    return kept, right_wrong if single else None, asked
 
 
 def _difference(
@@ -337,6 +387,10 @@ def _difference(
         arrays = [array for cell in cells if (array := grid.array(cell, language)) is not None]
         if len(arrays) < len(cells):
             return None
+        if len(arrays) == 1:
+            asked = asked & (arrays[0] >= 0)
+            means.append(arrays[0].astype(np.float64))
+            continue
         stacked = np.stack(arrays)
         asked = asked & (stacked >= 0).all(0)
         means.append(stacked.mean(0, dtype=np.float64))
@@ -353,15 +407,9 @@ def _weights(strata: Sequence[Stratum]) -> dict[tuple[str, str, int, str, str], 
     return weights
 
 
-def overlap(matched: Sequence[Matched]) -> NDArray[np.float64]:
-    """Correlation of the comparisons' seed noise if every cell's noise were alike, in size."""
-    kinds = sorted({kind for one in matched for kind in one.weights})
-    matrix = np.array([[one.weights.get(kind, 0.0) for kind in kinds] for one in matched])
-    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    unit = np.divide(matrix, norms, out=np.zeros_like(matrix), where=norms > 0)
-    correlation = np.abs(unit @ unit.T)
-    np.fill_diagonal(correlation, 1.0)
-    return np.asarray(correlation)
+def same_items(matched: Sequence[Matched]) -> bool:
+    """Whether every table has the same items, in the same order."""
+    return all(np.array_equal(one.asked, matched[0].asked) for one in matched)
 
 
 def _seed_label(seed: _Seed, places: list[int]) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from weam_ray.artifacts import Step, Store
+from weam_ray.corpus.config import CorpusConfig
+from weam_ray.corpus.counting import rows_at_most
 from weam_ray.errors import ConfigError
 from weam_ray.study.config import StudyConfig
-from weam_ray.study.grid import Cell, CellKey, Grid, Hole, expand, without_oversized
+from weam_ray.study.grid import Cell, CellKey, Grid, Hole, Rows, expand, without_oversized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,16 +75,43 @@ class Plan:
 def make_plan(study: StudyConfig, data_dir: Path | None, store: Store) -> Plan:
     """Look up every step of every cell; nothing is computed and nothing is written.
 
-    Sizes that a corpus does not reach are holes as soon as the corpus has been counted. A step that
-    a finished cell was built on is not asked for again, even if it was cleared away.
+    Sizes beyond the rows of a corpus' files are holes, and so, as soon as it was cleaned, are those
+    beyond the pairs it kept. A step that a finished cell was built on is not asked for again, even
+    if it was cleared away.
 
     Raises:
         ConfigError, DataError: the study's files or settings can't be, or two of its cells are the
             same work under two names.
     """
+    return _planned(expand(study, data_dir), store)
+
+
+def renewed(plan: Plan, store: Store) -> Plan:
+    """The same plan as the store stands now; the study's files are not read again.
+
+    Raises:
+        DataError: something in the store isn't what was written.
+    """
+    grid = Grid(cells=plan.cells, holes=plan.holes, excluded=plan.excluded)
+    return _planned(grid, store)
+
+
+def with_cells(plan: Plan, cells: Sequence[Cell], store: Store) -> Plan:
+    """The plan with further cells behind its own; those it has already, by their work, stay out."""
+    own = {cell.experiment.transfer.address for cell in plan.cells}
+    new = [cell for cell in cells if cell.experiment.transfer.address not in own]
+    grid = Grid(cells=(*plan.cells, *new), holes=plan.holes, excluded=plan.excluded)
+    return _planned(grid, store) if new else plan
+
+
+def _planned(grid: Grid, store: Store) -> Plan:
+    with store.snapshot():
+        return _look_up(grid, store)
+
+
+def _look_up(grid: Grid, store: Store) -> Plan:
     known = _Known(store)
-    grid = expand(study, data_dir)
-    grid = without_oversized(grid, _pairs_kept(grid, store))
+    grid = without_oversized(grid, _rows(grid, store))
     owners: dict[str, CellKey] = {}
     for cell in grid.cells:
         experiment = cell.experiment
@@ -102,6 +132,19 @@ def make_plan(study: StudyConfig, data_dir: Path | None, store: Store) -> Plan:
         missing=frozenset(known.missing),
         excluded=grid.excluded,
     )
+
+
+def refuse_empty(plan: Plan) -> None:
+    """Raise when every cell is a hole.
+
+    Raises:
+        ConfigError: with the reason of the first.
+    """
+    if not plan.cells:
+        reason = plan.holes[0].reason if plan.holes else "all are excluded"
+        raise ConfigError(
+            f"no cell of this study can be run: {reason}", cure="Check data_dir and the grid."
+        )
 
 
 class _Known:
@@ -131,10 +174,19 @@ class _Known:
                 self.need(needed)
 
 
-def _pairs_kept(grid: Grid, store: Store) -> dict[str, int]:
-    corpora = {step.address for cell in grid.cells for step in cell.experiment.corpora}
-    found = {address: store.find(address) for address in corpora}
-    return {address: int(done.facts["rows_kept"]) for address, done in found.items() if done}
+def _rows(grid: Grid, store: Store) -> dict[str, Rows]:
+    """Pairs of each corpus; of one that isn't cleaned yet, counted up to the largest size."""
+    largest = max((cell.key.size for cell in grid.cells), default=0)
+    known: dict[str, Rows] = {}
+    corpora = {step.address: step for cell in grid.cells for step in cell.experiment.corpora}
+    for address, step in corpora.items():
+        if done := store.find(address):
+            known[address] = Rows(count=int(done.facts["rows_kept"]), cleaned=True)
+            continue
+        assert isinstance(step.config, CorpusConfig)
+        if (count := rows_at_most(step.config, largest)) is not None:
+            known[address] = Rows(count=count, cleaned=False)
+    return known
 
 
 def _hole_lines(holes: tuple[Hole, ...]) -> list[str]:

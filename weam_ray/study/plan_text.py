@@ -45,7 +45,7 @@ def _row(one: StageEstimate) -> tuple[str, ...]:
         f"{run:,}",
         in_thousands(one.optimiser_steps) if run else "",
         in_thousands(one.tokens) if run else "",
-        in_time(one.seconds / run if one.seconds is not None and run else None) if run else "",
+        in_time(None if one.seconds is None else one.seconds / max(1, one.working)) if run else "",
         in_time(one.seconds) if run else "",
         ("?" if one.bytes is None else in_bytes(one.bytes)) if run else "",
     )
@@ -75,8 +75,10 @@ def _totals(estimate: Estimate) -> str:
     bases = {basis for one in estimate.stages if one.to_run for basis in one.basis.split(", ")}
     # A calibration knows the arithmetic alone, and counts every row at its full length.
     about = "roughly, and mostly less than," if "calibrated" in bases else "about"
+    known = any(one.seconds is not None for one in estimate.stages if one.to_run)
+    time = f"{about} {in_time(estimate.wall_seconds)}" if known else "time not known"
     parts = [
-        f"{about} {in_time(estimate.wall_seconds)} with {estimate.at_once} cells at once",
+        f"{time} with {estimate.at_once} cell{'s' if estimate.at_once > 1 else ''} at once",
         f"{in_bytes(estimate.bytes)} of disk",
     ]
     if estimate.cost is not None:

@@ -111,7 +111,8 @@ def detectable_effect(
         items: items asked of each.
         comparisons: size of the family; the level is ``alpha / comparisons``, Holm's first step.
         family_df: degrees of freedom of the seed variance when the family lends strength
-            (:func:`weam_ray.study.intervals.moderate`); None takes ``seeds - 1``.
+            (:func:`weam_ray.study.intervals.moderate`); None takes what comparisons with one
+            baseline hold (:func:`shared_baseline_df`).
 
     Raises:
         ValueError: fewer than one seed, item or comparison.
@@ -119,7 +120,8 @@ def detectable_effect(
     if seeds < 1 or items < 1 or comparisons < 1:
         raise ValueError("power needs at least one seed, one item and one comparison")
     seed_part, item_part = noise.parts(seeds, items)
-    df = float(seeds - 1) if family_df is None else max(family_df, float(seeds - 1))
+    held = shared_baseline_df(seeds, comparisons) if family_df is None else family_df
+    df = max(held, float(seeds - 1))
     if seeds == 1:
         # Nothing measures the seed noise: what is found holds for this seed alone.
         seed_part, item_part, df = 0.0, noise.discordance / items, 0.0

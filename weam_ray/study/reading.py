@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from weam_ray.errors import ConfigError
 from weam_ray.study.checking import Problem, problems, varied_problems
-from weam_ray.study.config import StudyConfig
+from weam_ray.study.config import BUDGET_FORM, NAME_FORM, PAIR_FORM, STUDY_FORM, StudyConfig
 from weam_ray.study.document import Document, Key, load_document
 
 
@@ -71,8 +71,23 @@ def _message(document: Document, detail: Mapping[str, Any]) -> str:
     if detail["type"] == "missing":
         return f"{place}: {name} is missing."
     value = detail.get("input")
-    reason = detail["msg"].removeprefix("Value error, ").rstrip(".")
-    return f"{place}: {name} = {value!r}: {reason}. {_cure(value, detail)}".rstrip()
+    # Of several settings together the message itself says which.
+    together = isinstance(value, Mapping) and detail["type"] == "value_error"
+    shown = "" if together else f" = {value!r}"
+    return f"{place}: {name}{shown}: {_reason(detail)}. {_cure(value, detail)}".rstrip()
+
+
+_FORMS = {
+    PAIR_FORM: "this is no language pair. Two codes, source first: en-de; a set: en-de+en-fr",
+    BUDGET_FORM: "this is no budget. Such as: 8000 steps; 1 epoch; 2.5 epochs",
+    NAME_FORM: "names have letters, digits and _ . + - alone",
+    STUDY_FORM: "a study's name has lower-case letters, digits and underscores alone",
+}
+
+
+def _reason(detail: Mapping[str, Any]) -> str:
+    form = _FORMS.get(str(detail.get("ctx", {}).get("pattern")))
+    return form or str(detail["msg"]).removeprefix("Value error, ").rstrip(".")
 
 
 def _cure(value: object, detail: Mapping[str, Any]) -> str:

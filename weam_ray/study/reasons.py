@@ -30,11 +30,9 @@ def difference(step: Step, store: Store) -> str | None:
 
 
 def _recorded(step: Step, store: Store) -> Iterator[Artifact]:
-    folder = store.root / step.stage
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    for name in names[:_RECORDS_READ]:
+    for address in store.addresses(step.stage)[:_RECORDS_READ]:
         try:
-            found = store.find(f"{step.stage}/{name}")
+            found = store.find(address)
         except DataError:  # damage is said where the step itself is wanted
             continue
         if found is not None:

@@ -12,18 +12,21 @@ import jinja2
 from markupsafe import Markup
 
 from weam_ray.study import charts, wording
-from weam_ray.study.analysis import Analysis, Panel, analyse
+from weam_ray.study.analysis import Analysis, analyse
 from weam_ray.study.answer import Answer, answer, needed_text
+from weam_ray.study.cause_tables import cause_sentences
+from weam_ray.study.columns import Row, Table, verdict
 from weam_ray.study.comparisons import Comparison
 from weam_ray.study.export import panel_table
 from weam_ray.study.fact_tables import fact_tables, power_table
 from weam_ray.study.lines import Line
+from weam_ray.study.panels import Panel
 from weam_ray.study.report_input import ReportInput
-from weam_ray.study.tables import Row, Table, families, languages, verdict
+from weam_ray.study.tables import families, languages
 
 _CITATIONS = (
-    "Yang et al. 2021. Bilingual alignment pre-training for zero-shot cross-lingual transfer. "
-    "MRQA (WEAM). arXiv:2106.01732",
+    "Yang, Ma, Cui, Ye, Che and Wang 2021. Bilingual alignment pre-training for zero-shot "
+    "cross-lingual transfer. MRQA, pages 100-105 (WEAM). arXiv:2106.01732.",
     "Dyer, Chahuneau and Smith 2013. A simple, fast, and effective reparameterization of IBM "
     "Model 2. NAACL (fast_align).",
     "Conneau and Lample 2019. Cross-lingual language model pretraining. NeurIPS (TLM).",
@@ -39,13 +42,13 @@ _LOPSIDED = 0.7
 """A run that gives one class more than this share of its answers has mostly learnt that class."""
 
 
-def write_report(source: ReportInput, out: Path) -> Path:
+def write_report(source: ReportInput, out: Path, analysis: Analysis | None = None) -> Path:
     """Write the page to ``out`` (a .html file), whole or not at all, and return its path.
 
     What can't be computed (one seed, one size, no cell) is said on the page; nothing raises for
     lack of results.
     """
-    page = render(source, analyse(source))
+    page = render(source, analysis or analyse(source))
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.{os.getpid()}")
     draft.write_text(page, encoding="utf8")
@@ -61,9 +64,11 @@ def render(source: ReportInput, analysis: Analysis) -> str:
         source=source,
         analysis=analysis,
         answer=said,
+        metric=wording.metric_name(source.view.metric),
         style=Markup(_asset("report.css")),
         **_figures(source, analysis, said),
         **_tables(source, analysis),
+        causes=tuple(cause_sentences(analysis)) if said.claims else (),
         cell_counts=_cell_counts(source, analysis),
         citations=_CITATIONS,
         needed=[(slope.line.name, needed_text(slope)) for slope in analysis.slopes if slope.needed],
@@ -84,8 +89,13 @@ def _environment() -> jinja2.Environment:
         count=wording.count,
         duration=wording.duration,
         short_size=wording.short_size,
+        sentence=_sentence,
     )
     return environment
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _asset(name: str) -> str:
@@ -107,6 +117,8 @@ class _HeatCell:
     """``gain``, ``loss``, ``grey`` (not significant), ``gap`` (no cell)."""
     strength: int
     """0-100, of the colour."""
+    said: str = ""
+    """What the colour says, for those who can't see it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +206,7 @@ def _heat_cell(one: Comparison | None, reach: float) -> _HeatCell:
         text=wording.points(one.effect.value),
         title=f"95 % interval {span}; p {wording.probability(one.p_holm)} (Holm); {verdict(one)}",
         kind=("gain" if one.effect.value > 0 else "loss") if one.found else "grey",
+        said="holds" if one.found else "not detectable",
         strength=round(20 + 80 * abs(one.effect.value) / reach),
     )
 

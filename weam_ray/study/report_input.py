@@ -57,6 +57,24 @@ class AlignerFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DivergenceFacts:
+    """How far one side of a bitext is from the evaluated sentences in its language."""
+
+    domain: str
+    pair: str
+    language: str
+    words: float | None
+    """Jensen-Shannon divergence of word frequencies, bits, 0-1; None where nothing is evaluated in
+    this language."""
+    words_within: float | None
+    """What two halves of the evaluated sentences give of each other: the least to be expected."""
+    subwords: float | None
+    subwords_within: float | None
+    unseen: float | None
+    """Share of the evaluated words that the bitext never has, 0-1."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetrievalFacts:
     """How often a sentence's translation is its nearest neighbour, by the encoder's own vectors."""
 
@@ -70,6 +88,102 @@ class RetrievalFacts:
     size: int = 0
     chance: float | None = None
     """What shared subwords alone give, or 1/n."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A configuration without its seeds."""
+
+    method: str
+    domain: str = ""
+    pair: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GapFacts:
+    """What one configuration scores in the source language and in its targets, over its seeds."""
+
+    point: Point
+    task: str
+    setting: str
+    selection: str
+    metric: str
+    source: float | None
+    """0-1; None where the source language was not scored (translate-train)."""
+    target: float | None
+    """Mean over the targets."""
+    languages: int
+    """Targets."""
+    seeds: int
+    n: int
+    """Items of the language that has least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlagFacts:
+    """Predictions that look like a mistake: one class, chance, a confused label order."""
+
+    point: Point
+    task: str
+    setting: str
+    language: str
+    kind: str
+    cells: int
+    """Cells of this configuration that are flagged so."""
+    of: int
+    """Cells of it that are finished."""
+    message: str
+    """The first one's figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeFacts:
+    """Accuracy of a regression on frozen vectors, plain and with each language's mean taken off."""
+
+    point: Point
+    language: str
+    plain: float
+    centred: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderAerFacts:
+    """Error rate of word links from an encoder's own vectors, against known links."""
+
+    point: Point
+    name: str
+    """The set of known links and its languages."""
+    layer: int
+    """The layer that stands for the encoder, fixed beforehand."""
+    softmax: float
+    argmax: float
+    best: float
+    """The lowest rate by softmax of any layer: an upper bound of quality, chosen on these links."""
+    best_layer: int
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerFacts:
+    """Sentence retrieval at one layer, the mean over languages and both directions."""
+
+    point: Point
+    layer: int
+    plain: float
+    centred: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnostics:
+    """What stands beside the claims."""
+
+    gaps: tuple[GapFacts, ...] = ()
+    flags: tuple[FlagFacts, ...] = ()
+    probes: tuple[ProbeFacts, ...] = ()
+    encoder_links: tuple[EncoderAerFacts, ...] = ()
+    layers: tuple[LayerFacts, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +250,10 @@ class ReportInput:
     corpora: tuple[CorpusFacts, ...] = ()
     aligners: tuple[AlignerFacts, ...] = ()
     retrieval: tuple[RetrievalFacts, ...] = ()
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    divergences: tuple[DivergenceFacts, ...] = ()
+    objectives: Mapping[str, str] = field(default_factory=dict)
+    """Pre-training objective of each method that is a variation of one."""
     holes: tuple[Hole, ...] = ()
     failures: tuple[FailedCell, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)

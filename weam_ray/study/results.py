@@ -7,7 +7,8 @@ computed from these rows and from the predictions files they point at.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,17 +37,18 @@ ROW_COLUMNS: Mapping[str, str] = {
     "size": "int64",  # sentence pairs; 0 = no bitext
     "method": "str",  # none, tlm, weam, weam-shuffled-links, random, ...
     "regime": "str",  # what the aligner learnt from: "subset", "pool"; "" where no links are used
+    "budget": "str",  # "8000 steps", "1 epoch"; "" = the study's own; the method names it too
     "subset_seed": "int64",
     "pretraining_seed": "int64",
     "finetuning_seed": "int64",
-    "task": "str",  # "nli"
+    "task": "str",  # "xnli", "mlqa", "xquad", ...
     "setting": "str",  # "zero-shot", "translate-train"
-    "language": "str",
+    "language": "str",  # of an answer's context; "de-en": asked in English
     "split": "str",  # "dev", "test"
     "selection": "str",  # checkpoint rule: "last", "source-dev", "target-dev-oracle"
     "system": "str",  # "encoder"; diagnostics may add others ("encoder-centred")
-    "metric": "str",  # "accuracy"
-    "value": "float64",  # share of items, 0-1
+    "metric": "str",  # "accuracy"; of answers "exact_match" and "f1"
+    "value": "float64",  # mean over items, 0-1
     "n": "int64",  # items
     "share_0": "float64",  # predicted share of each class, 0-1
     "share_1": "float64",
@@ -58,6 +60,7 @@ ROW_COLUMNS: Mapping[str, str] = {
 }
 _OPTIONAL: Mapping[str, str | int | float] = {
     "regime": "",
+    "budget": "",
     "setting": "zero-shot",
     "system": "encoder",
     "metric": "accuracy",
@@ -138,9 +141,8 @@ class Correctness:
 
     arrays: dict[Key, NDArray[np.int8]] = field(default_factory=dict)
     positions: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
-    _layouts: dict[bytes, list[tuple[tuple[str, str, str, str], _Index, _Index]]] = field(
-        default_factory=dict, repr=False
-    )
+    _layouts: dict[bytes, _Layout] = field(default_factory=dict, repr=False)
+    """By what the files hold, and by their bytes."""
 
     def add(self, cell: str, path: Path) -> None:
         """Read one predictions.parquet.
@@ -149,9 +151,9 @@ class Correctness:
             DataError: the file is missing or is not a predictions file, or an item is there twice.
         """
         try:
-            table = pq.read_table(
-                path, columns=[*_GROUP, "item", "gold", "predicted"], read_dictionary=list(_CODED)
-            ).combine_chunks()
+            with _opened(path) as (file, pages):
+                layout = self._layout(file, pages, path)
+                right = _right(file)
         except FileNotFoundError:
             raise DataError(
                 "no such predictions file",
@@ -160,17 +162,22 @@ class Correctness:
             ) from None
         except (pa.ArrowInvalid, KeyError) as error:
             raise DataError(f"not a predictions file: {error}", place=str(path)) from None
-        right = np.asarray(table["gold"]) == np.asarray(table["predicted"])
-        for (task, language, split, selection), rows, places in self._layout(table, path):
+        for (task, language, split, selection), rows, places in layout:
             array = np.full(len(self.positions[task, split]), -1, np.int8)
             array[places] = right[rows]
             self.arrays[cell, task, language, split, selection] = array
 
-    def _layout(
-        self, table: pa.Table, path: Path
-    ) -> list[tuple[tuple[str, str, str, str], _Index, _Index]]:
-        # Cells of a study list the same items in the same order, so the expensive part (strings)
-        # is done once per distinct order, not once per cell.
+    def _layout(self, file: pq.ParquetFile, pages: memoryview, path: Path) -> _Layout:
+        # Cells of a study list the same items in the same order, and mostly in the same bytes. So
+        # the expensive part, decoding strings and sorting out what they say, is done once per
+        # distinct file, and the latter once per distinct order, not once per cell.
+        mark = _mark(file, pages, _CODED)
+        if mark not in self._layouts:
+            table = file.read(columns=list(_CODED), use_threads=False)
+            self._layouts[mark] = self._sorted_out(table, path)
+        return self._layouts[mark]
+
+    def _sorted_out(self, table: pa.Table, path: Path) -> _Layout:
         codes = {name: _codes(table[name]) for name in _CODED}
         mark = hashlib.blake2b(digest_size=16)
         for values, indices in codes.values():
@@ -212,7 +219,58 @@ class Correctness:
         return array
 
 
+def small_table(path: Path) -> pa.Table:
+    """A small parquet file, one of thousands.
+
+    Much quicker than read_table. From memory, for Arrow hands the reading of a file to another
+    thread, and waiting for that takes longer than all else on a machine that is busy.
+    """
+    with pq.ParquetFile(pa.BufferReader(path.read_bytes())) as file:
+        return file.read(use_threads=False)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, memoryview]]:
+    """A parquet file and its bytes, of which only what is looked at is read."""
+    with pa.memory_map(str(path)) as mapped:
+        data = mapped.read_buffer()
+        with pq.ParquetFile(pa.BufferReader(data), read_dictionary=list(_CODED)) as file:
+            yield file, memoryview(data)
+
+
+def _mark(file: pq.ParquetFile, data: memoryview, names: Sequence[str]) -> bytes:
+    """A hash of some columns by their types and their pages as the file has them: where it is the
+    same the columns are.
+
+    Raises:
+        KeyError: there is no such column.
+    """
+    mark = hashlib.blake2b(digest_size=16)
+    schema, metadata = file.schema, file.metadata
+    places = {name: place for place, name in enumerate(schema.names)}
+    for group in (metadata.row_group(place) for place in range(metadata.num_row_groups)):
+        for name in names:
+            column, levels = group.column(places[name]), schema.column(places[name])
+            start = column.dictionary_page_offset or column.data_page_offset
+            how = (levels.max_definition_level, column.physical_type, column.compression)
+            mark.update(f"{name} {how} {column.num_values} {column.total_compressed_size}".encode())
+            mark.update(data[start : start + column.total_compressed_size])
+    return mark.digest()
+
+
+def _right(file: pq.ParquetFile) -> NDArray[np.bool_]:
+    """Whether each item's label is the gold one, or its answer one of the gold answers."""
+    judged = ["exact_match"] if "exact_match" in file.schema_arrow.names else list(_LABELS)
+    table = file.read(columns=judged, use_threads=False)
+    if len(judged) == 1:
+        return np.asarray(np.asarray(table["exact_match"]) > 0.5)
+    return np.asarray(np.asarray(table["gold"]) == np.asarray(table["predicted"]))
+
+
 _Index = NDArray[np.int64]
+_Layout = list[tuple[tuple[str, str, str, str], _Index, _Index]]
+"""(task, language, split, selection) with the rows of a file and their items' positions."""
+_LABELS = ("gold", "predicted")
 _GROUP = ("task", "language", "split", "selection")
 _CODED = (*_GROUP, "item")
 

@@ -19,6 +19,7 @@ RECENT = 60.0
 
 _TAIL = 65_536
 _LINE = re.compile(r"^\d{4}-\d\d-\d\d \S+ (?P<level>[A-Z]+) (?P<logger>\S+) (?P<message>.*)$")
+_DONE = re.compile(r" done(, recorded [\d.]+ s)?$")
 _PROGRESS = re.compile(r"^(?P<stage>\S+) (?P<done>\d+)/(?P<total>\d+) (?P<metrics>\{.*\})$")
 
 
@@ -69,12 +70,15 @@ def study_status(study: StudyConfig, plan: Plan, *, now: float | None = None) ->
     failed: list[FailedJob] = []
     for log in sorted((study.folder / "logs").glob("*.log")):
         name = log.name.removesuffix(".log")
-        if not (name in waiting or name.startswith("shared.")):
+        # An encoder of several workers is a job before its cell's; a search's trials are no cells
+        # of the plan.
+        cell = name.removesuffix(".encoder")
+        if not (cell in waiting or name.startswith("shared.") or ".trial-" in name):
             continue
         level, message, age = _last_word(log, moment)
         if level == "ERROR":
             failed.append(FailedJob(name=name, error=message, log=log))
-        elif age <= RECENT:
+        elif age <= RECENT and not _DONE.search(message):
             running.append(RunningJob(name=name, doing=_doing(message), seconds_ago=age, log=log))
     report = study.folder / "report.html"
     return Status(

@@ -3,99 +3,32 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from weam_ray.study import wording
-from weam_ray.study.analysis import Analysis, level_family
-from weam_ray.study.comparisons import Comparison
-from weam_ray.study.intervals import interval, wilson
-from weam_ray.study.lines import largest
-from weam_ray.study.matching import Arm, Cell, Languages, Matched, level
-from weam_ray.study.report_input import ReportInput
-from weam_ray.study.results import BASELINE, REFERENCE_METHODS, target_languages
-
-Value = str | int | float | None
-Row = Mapping[str, Value]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """A column: the key of its raw values, and how they are said."""
-
-    key: str
-    heading: str
-    show: Callable[[Value], str] | None = None
-    """None: the value is text."""
-
-    def text(self, row: Row) -> str:
-        """What the page shows."""
-        value = row.get(self.key)
-        if self.show is not None:
-            return self.show(value)
-        return wording.MISSING if value is None or value == "" else str(value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table with a name (of its files) and a caption."""
-
-    name: str
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-
-
-def _number(say: Callable[[float | None], str]) -> Callable[[Value], str]:
-    return lambda value: say(None if value is None or isinstance(value, str) else float(value))
-
-
-PERCENT, POINTS = _number(wording.percent), _number(wording.points)
-COUNT, P, SECONDS = (_number(say) for say in (wording.count, wording.probability, wording.duration))
-_TWO_DIGITS = _number(lambda value: wording.points(value, 2))
-
-_DIFFERENCE = (
-    Column(key="difference", heading="difference, points", show=POINTS),
-    Column(key="low", heading="95 % from", show=POINTS),
-    Column(key="high", heading="to", show=POINTS),
-    Column(key="p_holm", heading="p (Holm)", show=P),
-    Column(key="detectable", heading="detectable, points", show=PERCENT),
-    Column(key="seeds", heading="seeds", show=COUNT),
-    Column(key="items", heading="items", show=COUNT),
+from weam_ray.study.analysis import Analysis
+from weam_ray.study.cause_tables import cause_tables
+from weam_ray.study.columns import (
+    COUNT,
+    DIFFERENCE,
+    PERCENT,
+    POINTS,
+    TWO_DIGITS,
+    Column,
+    Row,
+    Table,
+    Value,
+    difference_row,
+    number,
 )
-
-
-def verdict(one: Comparison) -> str:
-    """A comparison in a few words."""
-    if one.effect is None or one.spread is None:
-        return f"can't be said: {one.reason}"
-    if not one.claimable:
-        return "one seed: can't be said"
-    if one.found:
-        return "better" if one.effect.value > 0 else "worse"
-    if one.identical:
-        return "identical on every item"
-    return f"no difference detectable; {wording.percent(one.detectable)} points would have been"
-
-
-def difference_row(one: Comparison) -> dict[str, Value]:
-    """The raw values of a comparison."""
-    row: dict[str, Value] = {"question": one.question.name, "verdict": verdict(one)}
-    if one.effect is None or one.spread is None:
-        return row
-    row |= {"difference": one.effect.value, "low": one.effect.low, "high": one.effect.high}
-    row |= {"p": one.p, "p_holm": one.p_holm, "detectable": one.detectable}
-    row |= {"seeds": one.spread.seeds, "items": one.spread.items, "df": one.spread.df}
-    row |= {"seed_sd": one.spread.seed_sd if one.spread.seeds > 1 else None}
-    row["by_seed"] = "; ".join(wording.points(seed.difference) for seed in one.seeds)
-    tests = [seed.mcnemar_p for seed in one.seeds if seed.mcnemar_p is not None]
-    row["mcnemar"] = "; ".join(wording.probability(p) for p in tests)
-    row["notes"] = "; ".join(one.notes)
-    return row
+from weam_ray.study.comparisons import Comparison
+from weam_ray.study.intervals import wilson
+from weam_ray.study.report_input import ReportInput
+from weam_ray.study.results import target_languages
 
 
 def families(analysis: Analysis) -> Iterator[Table]:
-    """Methods, slopes, cells, causes."""
+    """Methods, slopes, cells, pairwise, causes."""
     ends = (
         Column(key="by_seed", heading="each seed, points"),
         Column(key="verdict", heading="in words"),
@@ -105,7 +38,13 @@ def families(analysis: Analysis) -> Iterator[Table]:
         name="methods",
         caption="Methods at the largest size both have, averaged over domains and pairs, "
         "in the language of each pair",
-        columns=(ask, *_DIFFERENCE, *ends),
+        columns=(
+            ask,
+            *DIFFERENCE,
+            Column(key="bootstrap_low", heading="bootstrap 95 % from", show=POINTS),
+            Column(key="bootstrap_high", heading="to", show=POINTS),
+            *ends,
+        ),
         rows=tuple(difference_row(one) for one in analysis.methods),
     )
     yield _slopes(analysis)
@@ -126,19 +65,28 @@ def families(analysis: Analysis) -> Iterator[Table]:
         caption="Gain over no pre-training of every configuration, in the language of its pair",
         columns=(
             *factors,
-            *_DIFFERENCE,
+            *DIFFERENCE,
             Column(key="mcnemar", heading="McNemar p, each seed"),
             *ends,
         ),
         rows=tuple(rows),
     )
+    if analysis.pairwise:
+        yield Table(
+            name="pairwise",
+            caption="Any other two methods, at the largest size both have, and any two sizes of a "
+            "method, at matched factors",
+            columns=(ask, *DIFFERENCE, *ends),
+            rows=tuple(difference_row(one) for one in analysis.pairwise),
+        )
     if analysis.causes:
         yield Table(
             name="causes",
-            caption="Aligner regimes and domains against each other, at matched factors",
-            columns=(ask, *_DIFFERENCE, *ends),
+            caption="Aligner regimes, domains and budgets against each other, at matched factors",
+            columns=(ask, *DIFFERENCE, *ends),
             rows=tuple(difference_row(one) for one in analysis.causes),
         )
+    yield from cause_tables(analysis)
 
 
 def _placed(factors: dict[str, Value], one: Comparison) -> Row:
@@ -146,11 +94,11 @@ def _placed(factors: dict[str, Value], one: Comparison) -> Row:
 
 
 def _slopes(analysis: Analysis) -> Table:
-    show = {"difference": _TWO_DIGITS, "low": _TWO_DIGITS, "high": _TWO_DIGITS}
-    show["detectable"] = _number(lambda value: wording.percent(value, 2))
+    show = {"difference": TWO_DIGITS, "low": TWO_DIGITS, "high": TWO_DIGITS}
+    show["detectable"] = number(lambda value: wording.percent(value, 2))
     columns = tuple(
         Column(key=one.key, heading=one.heading, show=show.get(one.key, one.show))
-        for one in _DIFFERENCE
+        for one in DIFFERENCE
     )
     rows = []
     for slope in analysis.slopes:
@@ -206,10 +154,10 @@ def _slopes_by_pair(analysis: Analysis) -> Table:
         columns=(
             Column(key="method", heading="method"),
             Column(key="pair", heading="pair"),
-            Column(key="slope", heading="points a doubling", show=_TWO_DIGITS),
-            Column(key="low", heading="95 % from", show=_TWO_DIGITS),
-            Column(key="high", heading="to", show=_TWO_DIGITS),
-            Column(key="shrunk", heading="partially pooled", show=_TWO_DIGITS),
+            Column(key="slope", heading="points a doubling", show=TWO_DIGITS),
+            Column(key="low", heading="95 % from", show=TWO_DIGITS),
+            Column(key="high", heading="to", show=TWO_DIGITS),
+            Column(key="shrunk", heading="partially pooled", show=TWO_DIGITS),
         ),
         rows=tuple(rows),
     )
@@ -243,42 +191,29 @@ def _held_out(analysis: Analysis) -> Table:
 
 def languages(source: ReportInput, analysis: Analysis) -> Table:
     """Accuracy per language and system with 95 % intervals and class shares, sanity rows beside."""
-    grid = analysis.grid
-    systems = [(BASELINE, Arm(method=BASELINE))]
-    for line in analysis.lines:
-        systems.append((line.name, line.arm(size=largest(grid, line.arm()))))
-    systems.extend(
-        (wording.method_name(method), Arm(method=method)) for method in sorted(REFERENCE_METHODS)
-    )
-    tables: dict[tuple[str, str], Matched | str] = {
-        (language, name): level(grid, arm, _one(language, arm, grid.cells, grid.source))
-        for name, arm in systems
-        for language in _language_order(source, analysis)
-    }
     shares = _shares(source)
     rows: list[Row] = []
-    measured = level_family(tables)
-    for (language, name), (matched, spread) in measured.items():
-        bounds = interval(spread)
-        cells = [cell.address for one in matched.strata for cell in one.a]
+    for (language, name), one in analysis.levels.languages.items():
         row: dict[str, Value] = {
             "language": language,
-            "system": wording.method_name(name) if name == BASELINE else name,
+            "system": name,
             "kind": "cell",
             "own_bitext": int(
-                any(language in target_languages(one.key[1], grid.source) for one in matched.strata)
+                any(
+                    language in target_languages(pair, source.source_language) for pair in one.pairs
+                )
             ),
-            "accuracy": bounds.value,
-            "low": max(bounds.low, 0.0),
-            "high": min(bounds.high, 1.0),
-            "n": spread.items,
-            "seeds": spread.seeds,
+            "accuracy": one.interval.value,
+            "low": one.interval.low,
+            "high": one.interval.high,
+            "n": one.items,
+            "seeds": len(one.seeds),
         }
-        known = [shares[cell, language] for cell in cells if (cell, language) in shares]
+        known = [shares[cell, language] for cell in one.cells if (cell, language) in shares]
         for place in range(3):
-            values = [one[place] for one in known if wording.known(one[place])]
+            values = [share[place] for share in known if wording.known(share[place])]
             row[f"share_{place}"] = statistics.fmean(values) if values else None
-        largest_shares = [max(one) for one in known if all(wording.known(v) for v in one)]
+        largest_shares = [max(share) for share in known if all(wording.known(v) for v in share)]
         row["largest_share"] = statistics.fmean(largest_shares) if largest_shares else None
         rows.append(row)
     rows.extend(_sanity_rows(source))
@@ -313,16 +248,6 @@ def _language_order(source: ReportInput, analysis: Analysis) -> list[str]:
     sanity = set() if source.sanity.empty else {str(v) for v in source.sanity["language"]}
     every = {*analysis.grid.all_languages, *sanity}
     return sorted(every, key=lambda v: (v != source.source_language, v not in own, v))
-
-
-def _one(language: str, arm: Arm, cells: Sequence[Cell], source: str) -> Languages:
-    # A language is scored by the cells whose bitext is its own, and by all cells if none is.
-    own = {
-        cell.pair
-        for cell in cells
-        if arm.takes(cell) and language in target_languages(cell.pair, source)
-    }
-    return lambda cell: (language,) if not own or cell.pair in own else ()
 
 
 def _shares(source: ReportInput) -> dict[tuple[str, str], tuple[float, float, float]]:

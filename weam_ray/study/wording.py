@@ -24,6 +24,7 @@ _SYSTEMS = {
     "word-overlap-only": "word overlap only",
     "random": "random encoder",
 }
+_METRICS = {"accuracy": "accuracy", "exact_match": "exact match", "f1": "F1"}
 _MINUS = "\u2212"
 _THIN = "\u202f"
 
@@ -39,6 +40,11 @@ def system_name(system: str) -> str:
     return _SYSTEMS.get(system.replace("_", "-"), system.replace("_", " ").replace("-", " "))
 
 
+def metric_name(metric: str) -> str:
+    """What a measurement is called."""
+    return _METRICS.get(metric, metric.replace("_", " "))
+
+
 def known(value: float | None) -> bool:
     """Whether there is a number to show."""
     return value is not None and math.isfinite(value)
@@ -46,7 +52,10 @@ def known(value: float | None) -> bool:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """An accuracy: 0.4567 is ``45.7``."""
-    return f"{100 * share:.{digits}f}" if share is not None and math.isfinite(share) else MISSING
+    if share is None or not math.isfinite(share):
+        return MISSING
+    text = f"{abs(100 * share):.{digits}f}"
+    return f"{_MINUS}{text}" if share < 0 and float(text) else text
 
 
 def points(share: float | None, digits: int = 1) -> str:

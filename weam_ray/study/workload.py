@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -14,8 +16,9 @@ from weam_ray.errors import WeamError
 from weam_ray.experiment import BaseStep, EncoderStep, LinksStep, VocabularyStep
 from weam_ray.identity import StageConfig
 from weam_ray.study.item_counts import Counts, count_files, count_made, total
-from weam_ray.transfer.config import TransferConfig
+from weam_ray.transfer.config import FineTuningConfig, TransferConfig
 from weam_ray.transfer.items import ItemsConfig
+from weam_ray.transfer.qa.config import QaConfig
 
 _CONFIGS: Mapping[str, type[StageConfig]] = {
     "items": ItemsConfig,
@@ -25,8 +28,9 @@ _CONFIGS: Mapping[str, type[StageConfig]] = {
     "base": BaseStep,
     "encoder": EncoderStep,
     "transfer": TransferConfig,
+    "reader": QaConfig,
 }
-TRAINING = ("base", "encoder", "transfer")
+TRAINING = ("base", "encoder", "transfer", "reader")
 """Stages whose time is that of an encoder's forward and backward passes."""
 
 
@@ -109,6 +113,8 @@ class Workbook:
             return self._encoder(entry, entry.config)
         if isinstance(entry.config, TransferConfig):
             return self._transfer(entry, entry.config)
+        if isinstance(entry.config, QaConfig):
+            return self._reader(entry, entry.config)
         if entry.stage in ("corpus", "links"):
             return Workload(amount=self._bitext_bytes(address))
         return Workload()
@@ -169,14 +175,21 @@ class Workbook:
         if steps is None and items is not None:
             rows = total(items, "train", config.source_languages)
             steps = max(1, math.ceil(config.epochs * math.ceil(rows / config.batch_size)))
-        training = _training(shape, steps, config.batch_size * config.max_length)
-        if items is None or training.amount is None or shape is None:
-            return training
+        if items is None:
+            return _training(shape, steps, config.batch_size * config.max_length)
         dev = total(items, "dev", config.target_languages)
         test = total(items, "test", config.target_languages)
-        # A forward pass alone is a third of the arithmetic of a training step.
-        read = (dev * config.evaluations + test) * config.max_length
-        return replace(training, amount=training.amount + shape.training_flops(read) / 3.0)
+        return _fine_tuning(shape, steps, config, dev, test)
+
+    def _reader(self, entry: Entry, config: QaConfig) -> Workload:
+        shape = self.shape(entry.upstream["encoder"])
+        windows = self._store.find(entry.upstream["windows"])
+        if windows is None:  # how many windows the contexts make is not known before they are cut
+            return _training(shape, config.steps, config.batch_size * config.max_length)
+        counts = windows.facts["by_split"]
+        a_pass = math.ceil(counts.get("train", 0) / config.batch_size)
+        steps = config.steps or max(1, math.ceil(config.epochs * a_pass))
+        return _fine_tuning(shape, steps, config, counts.get("dev", 0), counts.get("test", 0))
 
     def _item_counts(self, entry: Entry) -> Counts | None:
         tokens = self.entry(entry.upstream.get("tokens", ""))
@@ -205,6 +218,8 @@ class Workbook:
         if not isinstance(entry.config, BaseStep):
             return self.shape(entry.upstream["base"]) if "base" in entry.upstream else None
         base = entry.config.base
+        if entry.config.folder is not None:
+            return _folder_shape(entry.config.folder)
         if base.model is not None:
             return HUB_SHAPES.get(base.model.rpartition("/")[2])
         vocabulary = self.entry(entry.upstream["vocabulary"])
@@ -231,9 +246,35 @@ class Workbook:
         return int(found.facts["steps"]) if found and "steps" in found.facts else None
 
 
+def _folder_shape(folder: Path) -> Shape | None:
+    """The shape that a model's own settings tell of; None where they are of another kind."""
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf8"))
+        return Shape(
+            layers=settings["num_hidden_layers"],
+            hidden=settings["hidden_size"],
+            intermediate=settings["intermediate_size"],
+            vocabulary=settings["vocab_size"],
+        )
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def _settings(artifact: Artifact, stage: str) -> dict[str, object]:
     settings: dict[str, object] = artifact.record["config"] if stage in _CONFIGS else {}
     return settings
+
+
+def _fine_tuning(
+    shape: Shape | None, steps: int | None, config: FineTuningConfig, dev: int, test: int
+) -> Workload:
+    """Training, and reading so many dev and test rows."""
+    training = _training(shape, steps, config.batch_size * config.max_length)
+    if training.amount is None or shape is None:
+        return training
+    # A forward pass alone is a third of the arithmetic of a training step.
+    read = (dev * config.evaluations + test) * config.max_length
+    return replace(training, amount=training.amount + shape.training_flops(read) / 3.0)
 
 
 def _training(

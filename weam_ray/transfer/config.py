@@ -1,4 +1,4 @@
-"""Settings of fine-tuning and of what is reported from it."""
+"""Settings of fine-tuning, of any task, and of what is reported from it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ Setting = Literal["zero-shot", "translate-train", "translate-train-all", "few-sh
 Selection = Literal["last", "source-dev", "target-dev-oracle"]
 
 
-class TransferConfig(StageConfig):
+class FineTuningConfig(StageConfig):
     """One fine-tuning run: what is trained on, for how long, and which moment is reported."""
-
-    task: Literal["xnli"] = "xnli"
-    """Name of the task in predictions and scores."""
 
     setting: Setting = "zero-shot"
     """zero-shot: train on ``train_language`` only. translate-train: on the one target language's
@@ -60,7 +57,8 @@ class TransferConfig(StageConfig):
     """Fine-tuning seed: classifier weights, batch order and dropout. No other stage uses it."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs the encoder under autocast; weights, loss and optimiser stay fp32."""
+    """bf16 runs the encoder under autocast; weights, loss and optimiser stay fp32. A device without
+    bf16 arithmetic computes in fp32."""
 
     selection: Annotated[tuple[Selection, ...], Field(min_length=1)] = (
         "source-dev",
@@ -113,3 +111,17 @@ class TransferConfig(StageConfig):
             assert self.target_languages
             return tuple(dict.fromkeys((self.train_language, *self.target_languages)))
         return (self.train_language,)
+
+    @property
+    def evaluated_languages(self) -> frozenset[str] | None:
+        """The languages whose dev and test items are evaluated; None means all there are."""
+        if self.target_languages is None:
+            return None
+        return frozenset((*self.target_languages, *self.source_languages))
+
+
+class TransferConfig(FineTuningConfig):
+    """Fine-tuning a classifier of sentence pairs (the XNLI protocol, Conneau et al. 2018)."""
+
+    task: Literal["xnli"] = "xnli"
+    """Name of the task in predictions and scores."""

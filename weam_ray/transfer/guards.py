@@ -33,7 +33,7 @@ CONFUSED_GAIN = 0.15
 
 _Z95 = 1.96
 
-FlagKind = Literal["one-class", "lost-class", "near-chance", "label-order"]
+FlagKind = Literal["one-class", "lost-class", "near-chance", "label-order", "one-answer"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,12 @@ class Gate(StageConfig):
     hold_in: Literal["every", "any"] = "every"
     """Whether it must hold in every language or in one of them."""
 
+    task: str | None = None
+    """Task of the rows; None takes the one that claims are made on."""
+
+    metric: Literal["accuracy", "exact_match", "f1"] | None = None
+    """None takes accuracy, and F1 of answers."""
+
     split: Literal["dev", "test"] = "dev"
     """Items compared. Dev, so that a gate may be passed before a test item is looked at."""
 
@@ -130,14 +136,24 @@ class Gate(StageConfig):
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Least difference of accuracies (0 to 1), beyond what chance explains at 95 %."""
 
+    def on(self, task: str, metric: Literal["accuracy", "f1"]) -> Gate:
+        """The gate with what it leaves open filled in."""
+        return self.model_copy(update={"task": self.task or task, "metric": self.metric or metric})
 
-def default_gates(source: str, targets: Sequence[str]) -> tuple[Gate, ...]:
-    """The gates of a study unless its file says otherwise."""
+
+def default_gates(
+    source: str, targets: Sequence[str], blind: str = "hypothesis-only"
+) -> tuple[Gate, ...]:
+    """The gates of a study unless its file says otherwise.
+
+    Args:
+        blind: the sanity row that the base must be above in the source language.
+    """
     gates = [
         Gate(name="the base beats a random encoder in the source language", languages=(source,)),
         Gate(
-            name="fine-tuned accuracy in the source language is above hypothesis-only",
-            above="hypothesis-only",
+            name=f"fine-tuned accuracy in the source language is above {blind}",
+            above=blind,
             languages=(source,),
         ),
     ]
@@ -197,9 +213,10 @@ def evaluate_gates(rows: Iterable[Mapping[str, Any]], gates: Sequence[Gate]) -> 
 
     Args:
         rows: mappings with the columns of scores.parquet. Rows that agree in system, language,
-            split and selection (seeds) are averaged; the interval is that of one run's items.
+            split and selection (seeds) are averaged; the interval is that of one run's items, for
+            F1 the widest that its mean allows.
     """
-    kept = [row for row in rows if row["metric"] == "accuracy"]
+    kept = list(rows)
     return [
         GateResult(gate, tuple(_compare(kept, gate, language) for language in gate.languages))
         for gate in gates
@@ -223,6 +240,8 @@ def _mean(
         for row in rows
         if (row["system"], row["language"], row["split"]) == (system, language, gate.split)
         and row["selection"] in (gate.selection, NO_SELECTION)
+        and row["metric"] == (gate.metric or "accuracy")
+        and gate.task in (None, row.get("task"))
     ]
     if not found:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -79,6 +79,12 @@ class ItemsConfig(StageConfig):
     hub_mirror: Annotated[Path | None, Placement()] = None
     """A folder with ``owner/name`` folders laid out as on the Hub, read in its place."""
 
+    @property
+    def patterns(self) -> dict[str, str]:
+        """The splits that have files, with their patterns."""
+        named = {split: getattr(self, split) for split in SPLITS}
+        return {split: pattern for split, pattern in named.items() if pattern is not None}
+
     def split_languages(self, split: str) -> tuple[str, ...]:
         """The languages asked for in ``train``, ``dev`` or ``test``."""
         if split == "train":
@@ -99,12 +105,9 @@ def item_files(config: ItemsConfig) -> dict[str, tuple[Path, ...]]:
         ResourceError: the Hub can't be reached.
     """
     files: dict[str, tuple[Path, ...]] = {}
-    for split in SPLITS:
-        pattern: str | None = getattr(config, split)
-        if pattern is None:
-            continue
+    for split, pattern in config.patterns.items():
         found = {
-            language: _paths(pattern.replace("{language}", language), config)
+            language: find_paths(pattern.replace("{language}", language), config)
             for language in config.split_languages(split)
         }
         for language, paths in found.items():
@@ -119,6 +122,40 @@ def item_files(config: ItemsConfig) -> dict[str, tuple[Path, ...]]:
     if not files:
         raise ConfigError("items name no files", cure="Give train, dev or test a path.")
     return files
+
+
+class Sources(Protocol):
+    """How splits of the Hub are fetched: part of the settings of items and of questions."""
+
+    @property
+    def offline(self) -> bool: ...  # noqa: D102
+    @property
+    def hub_cache(self) -> Path: ...  # noqa: D102
+    @property
+    def hub_mirror(self) -> Path | None: ...  # noqa: D102
+
+
+def find_paths(pattern: str, sources: Sources) -> tuple[Path, ...]:
+    """The files of a pattern in which only ``*`` is left open; a split of the Hub is fetched.
+
+    Raises:
+        ConfigError, DataError, ResourceError: as :func:`fetch_split`.
+    """
+    if pattern.startswith(PREFIX):
+        return (
+            fetch_split(
+                HubSplit.parse(pattern),
+                sources.hub_cache.expanduser(),
+                offline=sources.offline,
+                mirror=sources.hub_mirror,
+            ),
+        )
+    path = Path(pattern)
+    if path.is_file():
+        return (path,)
+    anchor = Path(path.anchor) if path.is_absolute() else Path()
+    relative = path.relative_to(path.anchor) if path.is_absolute() else path
+    return tuple(sorted(item for item in anchor.glob(str(relative)) if item.is_file()))
 
 
 def load_items(config: ItemsConfig) -> pa.Table:
@@ -189,24 +226,6 @@ def hash_order(names: Sequence[str], salt: str) -> np.ndarray:
     """Row numbers in the order of a salted hash of each name: the same whatever the row order."""
     keys = [hashlib.blake2b(f"{salt}\0{name}".encode(), digest_size=8).digest() for name in names]
     return np.asarray(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
-
-
-def _paths(pattern: str, config: ItemsConfig) -> tuple[Path, ...]:
-    if pattern.startswith(PREFIX):
-        return (
-            fetch_split(
-                HubSplit.parse(pattern),
-                config.hub_cache.expanduser(),
-                offline=config.offline,
-                mirror=config.hub_mirror,
-            ),
-        )
-    path = Path(pattern)
-    if path.is_file():
-        return (path,)
-    anchor = Path(path.anchor) if path.is_absolute() else Path()
-    relative = path.relative_to(path.anchor) if path.is_absolute() else path
-    return tuple(sorted(item for item in anchor.glob(str(relative)) if item.is_file()))
 
 
 def _table(rows: Sequence[NliRow], split: str, language: str) -> pa.Table:

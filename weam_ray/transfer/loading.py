@@ -12,6 +12,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from weam_ray.errors import ConfigError, DataError
+from weam_ray.pretraining.encoder import freeze_positions
 from weam_ray.transfer.batches import derived_seed
 
 _HEAD = {"classifier", "pooler", "score", "pre_classifier", "pooling", "qa_outputs"}
@@ -58,6 +59,7 @@ def load_model(
             cure="They would start from random values: save the whole encoder.",
         )
     _draw_head(model, missing, seed)
+    freeze_positions(model)
     found: PreTrainedModel = model.to(device)
     return found
 
@@ -72,8 +74,13 @@ def most_subwords(config: AutoConfig) -> int | None:
     return positions
 
 
-def check_length(model: PreTrainedModel, longest: int) -> None:
+def check_length(
+    model: PreTrainedModel, longest: int, *, place: str = "transfer.max_length"
+) -> None:
     """Refuse inputs longer than the encoder's positions.
+
+    Args:
+        place: the setting that bounds them.
 
     Raises:
         ConfigError: ``longest`` subwords are too many.
@@ -82,7 +89,7 @@ def check_length(model: PreTrainedModel, longest: int) -> None:
     if most is not None and longest > most:
         raise ConfigError(
             f"an item has {longest} subwords, the encoder takes {most}",
-            place="transfer.max_length",
+            place=place,
             cure=f"Set it to {most} or less.",
         )
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from weam_ray.errors import DataError
 from weam_ray.transfer.batches import Rows, training_batches
-from weam_ray.transfer.config import TransferConfig
+from weam_ray.transfer.config import FineTuningConfig
 from weam_ray.transfer.items import hash_order
-from weam_ray.transfer.tokenised import TokenisedItems
+from weam_ray.transfer.task import Examples
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Phase:
     salt: int
     """Tells the batch orders of the phases of one run apart."""
 
-    def batches(self, lengths: NDArray[np.int64], config: TransferConfig) -> Iterator[Rows]:
+    def batches(self, lengths: NDArray[np.int64], config: FineTuningConfig) -> Iterator[Rows]:
         """``steps`` batches, epoch after epoch."""
         done = epoch = 0
         while True:
@@ -60,37 +60,41 @@ class Plan:
         return sum(phase.steps for phase in self.phases)
 
 
-def plan_run(items: TokenisedItems, config: TransferConfig) -> Plan:
+def plan_run(
+    examples: Examples, config: FineTuningConfig, chosen_by: NDArray[np.bool_] | None = None
+) -> Plan:
     """Choose the rows of a run.
+
+    Args:
+        chosen_by: (N,) the dev rows that selection rules may look at; None takes all.
 
     Raises:
         DataError: no training items in a language that the setting trains on, no items to
             evaluate, or no dev items for a selection rule that needs them.
     """
-    splits, languages = items.column("split"), items.column("language")
-    train = np.flatnonzero(
-        (splits == "train") & np.isin(languages, np.asarray(config.source_languages, object))
-    )
+    splits, languages = examples.column("split"), examples.column("language")
+    own = np.isin(languages, np.asarray(config.source_languages, object))
+    train = np.flatnonzero((splits == "train") & own)
     for language in config.source_languages:
         if not (languages[train] == language).any():
             raise DataError(
                 f"no training items in {language!r}, which {config.setting} trains on",
-                cure="Name them in items.train and items.train_languages.",
+                cure="Name them in train and train_languages of the items, or of the questions.",
             )
     phases = [Phase(train, _steps(len(train), config), salt=0)]
-    held_out = np.zeros(len(items), dtype=bool)
+    held_out = np.zeros(len(examples), dtype=bool)
     if config.setting == "few-shot":
-        shots, held_out = _few_shots(items, config, splits, languages)
+        shots, held_out = _few_shots(examples, config, splits)
         steps = math.ceil(config.few_shot_epochs * _batches(len(shots), config.batch_size))
         phases.append(Phase(shots, steps, salt=1))
-    wanted = np.ones(len(items), dtype=bool)
-    if config.target_languages is not None:
-        names = {*config.target_languages, *config.source_languages}
-        wanted = np.isin(languages, np.asarray(sorted(names), object))
-    evaluated = np.flatnonzero(np.isin(splits, ["dev", "test"]) & wanted & ~held_out)
+    wanted = np.isin(splits, ["dev", "test"]) & ~held_out
+    if config.evaluated_languages is not None:
+        wanted &= examples.among(config.evaluated_languages)
+    evaluated = np.flatnonzero(wanted)
     if not len(evaluated):
         raise DataError("there are no dev or test items in the languages to evaluate")
-    dev_rows = evaluated[splits[evaluated] == "dev"]
+    is_dev = splits[evaluated] == "dev"
+    dev_rows = evaluated[is_dev if chosen_by is None else is_dev & chosen_by[evaluated]]
     dev = {
         str(language): dev_rows[languages[dev_rows] == language]
         for language in dict.fromkeys(languages[dev_rows])
@@ -103,43 +107,42 @@ def _batches(rows: int, batch_size: int) -> int:
     return math.ceil(rows / batch_size)
 
 
-def _steps(rows: int, config: TransferConfig) -> int:
+def _steps(rows: int, config: FineTuningConfig) -> int:
     if config.steps is not None:
         return config.steps
     return max(1, math.ceil(config.epochs * _batches(rows, config.batch_size)))
 
 
 def _few_shots(
-    items: TokenisedItems,
-    config: TransferConfig,
-    splits: NDArray[np.object_],
-    languages: NDArray[np.object_],
+    examples: Examples, config: FineTuningConfig, splits: NDArray[np.object_]
 ) -> tuple[Rows, NDArray[np.bool_]]:
-    """The target items trained on, and the mask of dev items that these take out of dev."""
-    names = items.column("item")
+    """The rows of the target items trained on, and the mask of dev rows taken out of dev."""
+    names, units = examples.column("item"), examples.units
     shots: list[Rows] = []
     used: set[str] = set()
     for language in config.target_languages or ():
-        rows = np.flatnonzero((splits == "train") & (languages == language))
+        own = examples.among((language,))
+        rows = np.flatnonzero((splits == "train") & own)
         from_dev = not len(rows)
         if from_dev:
-            rows = np.flatnonzero((splits == "dev") & (languages == language))
-        if len(rows) < config.few_shot_items:
+            rows = np.flatnonzero((splits == "dev") & own)
+        items, first = np.unique(units[rows], return_index=True)
+        if len(items) < config.few_shot_items:
             raise DataError(
                 f"few-shot asks for {config.few_shot_items} items in {language!r},"
-                f" there are {len(rows)}",
+                f" there are {len(items)}",
                 place="transfer.few_shot_items",
             )
-        order = hash_order([str(name) for name in names[rows]], f"few-shot {config.seed}")
-        chosen = rows[order[: config.few_shot_items]]
-        shots.append(chosen)
+        order = hash_order([str(name) for name in names[rows[first]]], f"few-shot {config.seed}")
+        chosen = items[order[: config.few_shot_items]]
+        shots += [rows[units[rows] == item] for item in chosen]
         if from_dev:
-            used.update(names[chosen])
+            used.update(names[rows[np.isin(units[rows], chosen)]])
     held_out = (splits == "dev") & np.isin(names, np.asarray(sorted(used), object))
     return np.concatenate(shots), held_out
 
 
-def _check_selection(config: TransferConfig, dev: dict[str, Rows]) -> None:
+def _check_selection(config: FineTuningConfig, dev: dict[str, Rows]) -> None:
     if "source-dev" in config.selection:
         without = [name for name in config.source_languages if name not in dev]
         if without:

@@ -33,6 +33,7 @@ def frozen_probe(
     resources: Resources | None = None,
     train_limit: int = 10_000,
     task: str = "xnli",
+    limit: int | None = None,
 ) -> pa.Table:
     """Scores of a softmax regression on frozen sentence vectors, learnt in one language.
 
@@ -43,6 +44,8 @@ def frozen_probe(
     Args:
         items: rows of items.parquet.
         train_limit: training items learnt from, the first in the order of a hash.
+        limit: score so many dev items a language, the same in each, and no test items; None scores
+            all of both.
 
     Returns:
         A table in scores.parquet's schema with systems ``frozen-probe`` and
@@ -57,9 +60,7 @@ def frozen_probe(
     if not len(train):
         raise DataError(f"no training items in {language!r} for the frozen probe")
     chosen = hash_order(train["item"].to_pylist(), "probe")[:train_limit]
-    used = pa.concat_tables(
-        [train.take(np.sort(chosen)), items.filter(pc.not_equal(items["split"], "train"))]
-    )
+    used = pa.concat_tables([train.take(np.sort(chosen)), _scored(items, limit)])
     premises, hypotheses = _sides(encoder_dir, used, resources)
     languages = np.asarray(used["language"].to_pylist(), dtype=object)
     labels = used["label"].to_numpy().astype(np.int64)
@@ -74,6 +75,15 @@ def frozen_probe(
         predicted = fit_dense(features, labels, fit_on)[0]
         rows += _scores(used.slice(len(chosen)), predicted[len(chosen) :], system, task)
     return pa.Table.from_pylist(rows, schema=SCORES_SCHEMA)
+
+
+def _scored(items: pa.Table, limit: int | None) -> pa.Table:
+    if limit is None:
+        return items.filter(pc.not_equal(items["split"], "train"))
+    dev = items.filter(pc.equal(items["split"], "dev"))
+    names = dev["item"].unique().to_pylist()
+    kept = [names[place] for place in hash_order(names, "probe")[:limit]]
+    return dev.filter(pc.is_in(dev["item"], pa.array(kept)))
 
 
 def _sides(encoder_dir: Path, items: pa.Table, resources: Resources | None) -> tuple[Array, Array]:

@@ -195,7 +195,12 @@ def _tsv(path: Path) -> Iterator[Record]:
         yield place, dict(zip(header, cells, strict=True))
 
 
-def _open_parquet(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """A parquet file.
+
+    Raises:
+        DataError: no such file, or not parquet.
+    """
     try:
         return pq.ParquetFile(path)
     except FileNotFoundError:
@@ -205,7 +210,7 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def _parquet(path: Path) -> Iterator[Record]:
-    with _open_parquet(path) as file:
+    with open_parquet(path) as file:
         wanted = [name for names in COLUMNS.values() for name in names]
         present = [name for name in file.schema_arrow.names if name in wanted]
         row = 0
@@ -221,7 +226,7 @@ def _class_names(path: Path) -> Sequence[str]:
     Raises:
         DataError: the declared names are not the three of NLI.
     """
-    with _open_parquet(path) as file:
+    with open_parquet(path) as file:
         metadata = file.schema_arrow.metadata or {}
     features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     for name in COLUMNS["label"]:

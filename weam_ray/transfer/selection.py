@@ -1,6 +1,6 @@
 """The moments of a run, and which of them each selection rule reports for each language.
 
-Shapes: E evaluated items (dev and test), 3 labels.
+Shapes: E evaluated rows (dev and test), K numbers that a prediction is made from.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Moment:
     """The model after ``step`` steps."""
 
     step: int
-    accuracy: Mapping[str, float]
-    """Dev accuracy of the languages that were evaluated."""
+    dev: Mapping[str, float]
+    """Dev score of the languages that were evaluated."""
 
-    log_probabilities: NDArray[np.float32]
-    """(E, 3), NaN where not yet predicted."""
+    outputs: NDArray[np.float32]
+    """(E, K), NaN where not yet predicted."""
 
     state: State | None = field(default=None, repr=False)
     """Weights in main memory; None for the moment the model itself still holds."""
@@ -42,12 +42,12 @@ def choose(
     if rule == "last":
         return dict.fromkeys(languages, moments[-1])
     if rule == "source-dev":
-        best = max(moments, key=lambda one: (_mean(one.accuracy, source), -one.step))
+        best = max(moments, key=lambda one: (_mean(one.dev, source), -one.step))
         return dict.fromkeys(languages, best)
     return {
-        language: max(moments, key=lambda one: (one.accuracy[language], -one.step))
+        language: max(moments, key=lambda one: (one.dev[language], -one.step))
         for language in languages
-        if all(language in one.accuracy for one in moments)
+        if all(language in one.dev for one in moments)
     }
 
 
@@ -67,5 +67,5 @@ def kept(
     return [moment for moment in moments if id(moment) in wanted]
 
 
-def _mean(accuracy: Mapping[str, float], languages: Sequence[str]) -> float:
-    return sum(accuracy[language] for language in languages) / len(languages)
+def _mean(dev: Mapping[str, float], languages: Sequence[str]) -> float:
+    return sum(dev[language] for language in languages) / len(languages)

@@ -6,7 +6,7 @@ so a million items are two arrays and not a million objects.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,15 @@ class TokenisedItems:
     def column(self, name: str) -> NDArray[np.object_]:
         """``item``, ``split`` or ``language`` of each item: (N,)."""
         return np.asarray(self.rows[name].to_pylist(), dtype=object)
+
+    def among(self, languages: Collection[str]) -> NDArray[np.bool_]:
+        """True where an item's language is one of these: (N,)."""
+        return np.isin(self.column("language"), np.asarray(sorted(languages), object))
+
+    @property
+    def units(self) -> NDArray[np.int64]:
+        """The item of each row, which is the row itself: (N,)."""
+        return np.arange(len(self))
 
     def write(self, folder: Path) -> None:
         """Write ``tokens.parquet``, from which :meth:`read` makes the same object."""

@@ -10,7 +10,7 @@ between subwords is a link between their words. Two ways to link subwords, at ev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,22 @@ from weam_ray.transfer.retrieval import reported_layer
 from weam_ray.transfer.vectors import Array, Vectors
 
 Extraction = Literal["softmax", "argmax"]
+
+ENCODER_AER_SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("pair", pa.string()),
+        ("n", pa.int64()),
+        ("layer", pa.int64()),
+        ("reported", pa.bool_()),
+        ("way", pa.string()),
+        ("precision", pa.float64()),
+        ("recall", pa.float64()),
+        ("aer", pa.float64()),
+    ]
+)
+"""A row for each set of gold links, layer and way of linking; ``reported`` marks the layer that
+stands for the encoder."""
 
 _THRESHOLD = 1e-3
 _PAIRS = 64
@@ -69,6 +85,21 @@ def encoder_aer(
             for way, rows in by_way.items()
         },
     }
+
+
+def aer_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What :func:`encoder_aer` returns, as rows of :data:`ENCODER_AER_SCHEMA` without the names."""
+    return [
+        {
+            "n": found["pairs"],
+            "layer": layer,
+            "reported": layer == found["layer"],
+            "way": way,
+            **row,
+        }
+        for way in ("softmax", "argmax")
+        for layer, row in enumerate(found[way])
+    ]
 
 
 def encoder_links(

@@ -14,13 +14,22 @@ import torch
 from pydantic import ValidationError
 
 from weam_ray.errors import ConfigError, DataError
-from weam_ray.transfer.qa import QaConfig, QaSet, load_questions, qa_scores
-from weam_ray.transfer.qa.reader import QA_PREDICTIONS_SCHEMA, fine_tune_reader
-from weam_ray.transfer.qa.sanity import qa_sanity_rows, sentences
+from weam_ray.transfer.qa import (
+    QUESTIONS_SCHEMA,
+    QaConfig,
+    QaSet,
+    load_questions,
+    qa_scores,
+)
+from weam_ray.transfer.qa.reader import fine_tune_reader
+from weam_ray.transfer.qa.sanity import qa_sanity_rows
+from weam_ray.transfer.qa.scoring import QA_PREDICTIONS_SCHEMA
+from weam_ray.transfer.qa.sentences import sentences
 from weam_ray.transfer.qa.windows import best_spans, make_windows
 
 CONFIG = QaConfig(max_length=48, stride=8, max_question=8, max_answer=6, batch_size=16,
-                  learning_rate=3e-3, steps=150)  # fmt: skip
+                  learning_rate=3e-3, steps=150, task="pointers",
+                  selection=("last",), evaluations=1)  # fmt: skip
 
 
 def pointer_file(path: Path, count: int, seed: int, words: int = 30) -> Path:
@@ -172,21 +181,38 @@ def test_files_that_are_no_squad_are_refused(tmp_path: Path, encoder: Path) -> N
         QaConfig(max_length=64, stride=32, max_question=64)
 
 
-def test_sanity_answers_find_the_sentence_that_shares_words() -> None:
+def question(split: str, language: str, text: str, context: str, answer: str) -> dict[str, Any]:
+    return {
+        "task": "x", "split": split, "language": language, "context_language": language,
+        "question_language": language, "item": text, "question": text, "context": context,
+        "answers": [answer], "starts": [context.index(answer)],
+    }  # fmt: skip
+
+
+def test_sanity_answers_know_the_question_or_the_context_and_never_both() -> None:
     context = "Rome is old. Paris has the Louvre! Bonn was a capital."
-    questions = pa.table(
-        {
-            "task": ["x"], "split": ["dev"], "language": ["en"], "context": [context],
-            "question": ["Where was the capital Bonn?"], "answers": [["Bonn was a capital"]],
-        }
-    )  # fmt: skip
-    rows = {
-        (row["system"], row["metric"]): row["value"]
-        for row in qa_sanity_rows(questions).to_pylist()
+    rows = [
+        question("train", "en", "When was it?", "1990 and 1991", "1990"),
+        question("train", "en", "When was that?", "1990 and 1991", "1990"),
+        *(question("train", "en", f"Who is {n}?", "Ada and Bob", "Ada") for n in range(3)),
+        question("dev", "en", "Where was the capital Bonn?", context, "Bonn was a capital"),
+        question("dev", "en", "When was Rome built?", "It was 1990, they say.", "1990"),
+        question("dev", "de", "Wer ist das?", "Ada und Bob", "Bob"),
+    ]
+    found = qa_sanity_rows(pa.Table.from_pylist(rows, schema=QUESTIONS_SCHEMA))
+    exact = {
+        (row["system"], row["language"]): row["value"]
+        for row in found.to_pylist()
+        if row["metric"] == "exact_match"
     }
-    assert rows["word-overlap-only", "exact_match"] == 1.0
-    assert rows["first-sentence", "f1"] == 0.0
+    assert exact["word-overlap-only", "en"] == 0.5
+    assert exact["question-only", "en"] == 0.5  # 1990, learnt from other questions of when
+    assert exact["majority", "en"] == 0.0  # Ada, to everything
+    assert exact["majority", "de"] == exact["question-only", "de"] == 0.0
+    assert exact["first-sentence", "en"] == 0.0
     assert sentences("北京。上海。") == ["北京。", "上海。"]
+    blind = qa_sanity_rows(pa.Table.from_pylist(rows[5:], schema=QUESTIONS_SCHEMA))
+    assert set(blind["system"].to_pylist()) == {"first-sentence", "word-overlap-only"}
 
 
 @pytest.mark.data

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from weam_ray.identity import Placement, StageConfig
+from weam_ray.transfer.config import FineTuningConfig
+
+Pattern = Annotated[str | None, Placement()]
+Split = Literal["train", "dev", "test"]
+Mismatches = Literal["refuse", "drop"]
 
 
 class QaSet(StageConfig):
@@ -15,11 +22,11 @@ class QaSet(StageConfig):
     task: Annotated[str, Field(min_length=1)]
     """Name in predictions and scores: ``mlqa``, ``xquad``, ``tydiqa``."""
 
-    split: Literal["train", "dev", "test"]
+    split: Split
     """Train sets are learnt from, dev and test sets are evaluated."""
 
     path: Annotated[str, Placement()]
-    """The json file, plain or .gz."""
+    """SQuAD's json, plain or .gz, or the Hub's rows of it in parquet."""
 
     context_language: str
     """Language of the contexts (BCP-47), and so of the answers."""
@@ -30,7 +37,7 @@ class QaSet(StageConfig):
     limit: Annotated[int | None, Field(ge=1)] = None
     """Use only so many questions, the first in the order of a hash of their id and text."""
 
-    mismatches: Literal["refuse", "drop"] = "refuse"
+    mismatches: Mismatches = "refuse"
     """What to do with an answer whose offset does not match its text: stop at the first, or leave
     the question out and count it."""
 
@@ -43,8 +50,79 @@ class QaSet(StageConfig):
         return f"{self.context_language}-{question}"
 
 
-class QaConfig(StageConfig):
+class EvaluatedQuestions(StageConfig):
+    """Questions that a reader answers: their files and languages.
+
+    A pattern is a path with ``{context}`` and ``{question}`` for the two languages, as in
+    ``dev-context-{context}-question-{question}.json``, or a split of the Hub, as in
+    ``hub:facebook/mlqa/mlqa.{context}.{question}/validation``.
+    """
+
+    dev: Pattern = None
+    """Development files; the selection rules look at those of the task itself."""
+
+    test: Pattern = None
+    """Test files."""
+
+    languages: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Languages of the contexts (BCP-47), and so of the answers."""
+
+    pairs: Literal["same", "every"] = "same"
+    """same: questions in the context's language. every: each context language with each question
+    language, all of ``languages`` (MLQA's generalised transfer task, Lewis et al. 2020, 4.2)."""
+
+    def language_pairs(self) -> tuple[tuple[str, str], ...]:
+        """(context language, question language) of every set asked for."""
+        if self.pairs == "same":
+            return tuple((language, language) for language in self.languages)
+        return tuple((context, one) for context in self.languages for one in self.languages)
+
+
+class QuestionsConfig(EvaluatedQuestions):
+    """Where the questions of a task are and how many of them are used."""
+
+    train: Pattern = None
+    """Training files, ``{language}`` standing for the language: SQuAD, or TyDiQA's gold passages;
+    a language's machine-translated ones for translate-train."""
+
+    train_languages: tuple[str, ...] = ("en",)
+    """Languages whose training questions are read."""
+
+    also: dict[str, EvaluatedQuestions] = Field(default_factory=dict)
+    """Other sets that the same reader answers, by the name of their task: XQuAD beside MLQA."""
+
+    train_limit: Annotated[int | None, Field(ge=1)] = None
+    """Use only so many training questions a language, the first in the order of a hash."""
+
+    dev_limit: Annotated[int | None, Field(ge=1)] = None
+    """The same for dev, a pair of languages."""
+
+    test_limit: Annotated[int | None, Field(ge=1)] = None
+    """The same for test."""
+
+    mismatches: Mismatches = "refuse"
+    """What to do with an answer whose offset does not match its text."""
+
+    offline: Annotated[bool, Placement()] = False
+    """Never fetch anything from the Hub: use what was fetched before."""
+
+    hub_cache: Annotated[Path, Placement()] = Path("~/.cache/weam-ray/hub")
+    """Where splits of the Hub are kept, as parquet files."""
+
+    hub_mirror: Annotated[Path | None, Placement()] = None
+    """A folder with ``owner/name`` folders laid out as on the Hub, read in its place."""
+
+    def evaluated(self, task: str) -> Mapping[str, EvaluatedQuestions]:
+        """The sets answered, by the name of their task, ``task`` being this one's."""
+        return {task: self, **self.also}
+
+
+class QaConfig(FineTuningConfig):
     """Fine-tuning an extractive reader (the MLQA protocol, Lewis et al. 2020, section 5)."""
+
+    task: Annotated[str, Field(min_length=1)] = "mlqa"
+    """The task whose dev questions the selection rules look at; a set's own name is the task of its
+    predictions and scores."""
 
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 3e-5
     """Peak learning rate of AdamW."""
@@ -54,9 +132,6 @@ class QaConfig(StageConfig):
 
     epochs: Annotated[float, Field(gt=0)] = 3.0
     """Passes over the training windows; not used where ``steps`` is given."""
-
-    steps: Annotated[int | None, Field(ge=1)] = None
-    """Optimiser steps in place of ``epochs``."""
 
     max_length: Annotated[int, Field(ge=32, le=8192)] = 384
     """Subwords of a window: question, part of the context and special tokens."""
@@ -69,24 +144,6 @@ class QaConfig(StageConfig):
 
     max_answer: Annotated[int, Field(ge=1, le=512)] = 30
     """Longest predicted answer in subwords (BERT's SQuAD script: 30)."""
-
-    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of the steps over which the rate rises linearly from 0; then it falls to 0."""
-
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Decoupled decay of weight matrices."""
-
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    """Largest global gradient norm."""
-
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Fine-tuning seed: head, batch order and dropout."""
-
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs the encoder under autocast."""
-
-    evaluation_tokens: Annotated[int, Placement(), Field(ge=512)] = 16384
-    """Padded subwords in an evaluation batch."""
 
     @model_validator(mode="after")
     def _windows_move_on(self) -> Self:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from weam_ray.errors import DataError
-from weam_ray.transfer.items import hash_order
-from weam_ray.transfer.qa.config import QaSet
-from weam_ray.transfer.reading import text_lines
+from weam_ray.errors import ConfigError, DataError
+from weam_ray.transfer.items import find_paths, hash_order
+from weam_ray.transfer.qa.config import QaSet, QuestionsConfig
+from weam_ray.transfer.reading import open_parquet, text_lines
 
 QUESTIONS_SCHEMA = pa.schema(
     [
@@ -20,6 +20,7 @@ QUESTIONS_SCHEMA = pa.schema(
         ("split", pa.string()),
         ("language", pa.string()),
         ("context_language", pa.string()),
+        ("question_language", pa.string()),
         ("item", pa.string()),
         ("question", pa.string()),
         ("context", pa.string()),
@@ -29,6 +30,82 @@ QUESTIONS_SCHEMA = pa.schema(
 )
 """``language`` is the context's, or ``context-question`` where they differ; ``starts`` are
 character offsets of the answers in the context."""
+
+_MISMATCH = "answer offset does not match its text"
+
+
+def question_files(task: str, config: QuestionsConfig) -> dict[str, tuple[Path, ...]]:
+    """The files of each ``task/split/language`` asked for; their content is part of the identity.
+
+    Raises:
+        ConfigError: no pattern at all.
+        DataError: a language, or a pair of them, has no file.
+        ResourceError: the Hub can't be reached.
+    """
+    files: dict[str, tuple[Path, ...]] = {}
+    for one in question_sets(task, config):
+        paths = find_paths(one.path, config)
+        if not paths:
+            raise DataError(
+                f"no {one.split} file of {one.task} for {one.languages}",
+                place=one.path,
+                cure="Check the path, or take the language out of the questions' languages.",
+            )
+        files[f"{one.task}/{one.split}/{one.languages}"] = paths
+    if not files:
+        raise ConfigError("questions name no files", place=f"questions.{task}",
+                          cure="Give train, dev or test a path.")  # fmt: skip
+    return files
+
+
+def question_sets(task: str, config: QuestionsConfig) -> list[QaSet]:
+    """A set for each split and language, or pair of languages; train, then dev, then test.
+
+    ``path`` is the pattern with the languages filled in: several files match where it has a ``*``.
+    """
+    sets: list[QaSet] = []
+    for language in config.train_languages if config.train else ():
+        assert config.train is not None
+        path = config.train.replace("{language}", language)
+        sets.append(_set(task, "train", path, language, language, config))
+    for split in ("dev", "test"):
+        for name, one in config.evaluated(task).items():
+            pattern: str | None = getattr(one, split)
+            for context, question in one.language_pairs() if pattern else ():
+                assert pattern is not None
+                path = pattern.replace("{context}", context).replace("{question}", question)
+                sets.append(_set(name, split, path, context, question, config))
+    return sets
+
+
+def _set(
+    task: str, split: str, path: str, context: str, question: str, config: QuestionsConfig
+) -> QaSet:
+    return QaSet.model_validate(
+        {
+            "task": task,
+            "split": split,
+            "path": path,
+            "context_language": context,
+            "question_language": question,
+            "limit": getattr(config, f"{split}_limit"),
+            "mismatches": config.mismatches,
+        }
+    )
+
+
+def read_questions(task: str, config: QuestionsConfig) -> tuple[pa.Table, dict[str, Any]]:
+    """The questions that a study's settings name, and the facts of :func:`load_questions`.
+
+    Raises:
+        ConfigError, DataError, ResourceError: as :func:`question_files`, :func:`load_questions`.
+    """
+    files = question_files(task, config)
+    sets = []
+    for one in question_sets(task, config):
+        paths = files[f"{one.task}/{one.split}/{one.languages}"]
+        sets += [one.model_copy(update={"path": str(path)}) for path in paths]
+    return load_questions(sets)
 
 
 def load_questions(sets: Sequence[QaSet]) -> tuple[pa.Table, dict[str, Any]]:
@@ -50,10 +127,11 @@ def load_questions(sets: Sequence[QaSet]) -> tuple[pa.Table, dict[str, Any]]:
         if not found:
             raise DataError("no questions", place=one.path)
         rows += found
-        facts[f"{one.task}/{one.split}/{one.languages}"] = {
-            "questions": len(found),
-            "dropped": {"answer offset does not match its text": dropped},
-        }
+        known = facts.setdefault(
+            f"{one.task}/{one.split}/{one.languages}", {"questions": 0, "dropped": {_MISMATCH: 0}}
+        )
+        known["questions"] += len(found)
+        known["dropped"][_MISMATCH] += dropped
     return pa.Table.from_pylist(rows, schema=QUESTIONS_SCHEMA), facts
 
 
@@ -82,6 +160,7 @@ def _read(one: QaSet) -> tuple[list[dict[str, Any]], int]:
                 "split": one.split,
                 "language": one.languages,
                 "context_language": one.context_language,
+                "question_language": one.question_language or one.context_language,
                 "item": str(question["id"]),
                 "question": question["question"],
                 "context": context,
@@ -101,6 +180,10 @@ def _read(one: QaSet) -> tuple[list[dict[str, Any]], int]:
 
 def _questions(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Place, context and question, for each question of a file."""
+    return _rows(path) if path.endswith(".parquet") else _squad(path)
+
+
+def _squad(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     text = "\n".join(line for _, line in text_lines(Path(path)))
     try:
         articles = json.loads(text)["data"]
@@ -112,6 +195,21 @@ def _questions(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
         raise DataError(f"not JSON: {error.msg}", place=f"{path}:{error.lineno}") from None
     except (KeyError, TypeError) as error:
         raise DataError(f"not in SQuAD's format: {error} is missing", place=path) from None
+
+
+def _rows(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The Hub's rows of SQuAD: id, context, question, answers with lists text and answer_start."""
+    with open_parquet(Path(path)) as file:
+        wanted = ("id", "context", "question", "answers")
+        missing = [name for name in wanted if name not in file.schema_arrow.names]
+        if missing:
+            raise DataError(f"not SQuAD's columns: no {', '.join(missing)}", place=path)
+        for batch in file.iter_batches(columns=list(wanted)):
+            for row in batch.to_pylist():
+                answers = row["answers"] or {"text": [], "answer_start": []}
+                pairs = zip(answers["text"], answers["answer_start"], strict=True)
+                found = [{"text": text, "answer_start": start} for text, start in pairs]
+                yield f"{path}: {row['id']}", row["context"], {**row, "answers": found}
 
 
 def _is_span(start: Any, text: Any) -> bool:

@@ -15,9 +15,24 @@ from functools import cache
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from weam_ray.errors import DataError
-from weam_ray.transfer.scores import ENCODER, SCORES_SCHEMA, group_rows
+from weam_ray.transfer.scores import ENCODER, PREDICTIONS_SCHEMA, SCORES_SCHEMA, group_rows
+
+QA_PREDICTIONS_SCHEMA = pa.schema(
+    [
+        *PREDICTIONS_SCHEMA,
+        ("gold_texts", pa.list_(pa.string())),
+        ("predicted_text", pa.string()),
+        ("exact_match", pa.float32()),
+        ("f1", pa.float32()),
+    ]
+)
+"""The layout of all tasks, then the texts and what they score. ``gold`` and ``predicted`` are null,
+and ``log_probabilities`` has one number, that of the answer's span within its window."""
+
+_JUDGED = ("predicted_text", "gold_texts", "language")
 
 _ARTICLES = {
     "en": re.compile(r"\b(a|an|the)\b"),
@@ -64,6 +79,9 @@ def f1(predicted: str, answers: Sequence[str], language: str) -> float:
 def qa_scores(predictions: pa.Table, system: str = ENCODER) -> pa.Table:
     """Exact match and F1 by task, split, selection and language, from predictions alone.
 
+    Args:
+        predictions: rows with ``exact_match`` and ``f1``, or with the texts that these follow from.
+
     Returns:
         A table in scores.parquet's schema; values from 0 to 1, class shares are null.
 
@@ -73,13 +91,11 @@ def qa_scores(predictions: pa.Table, system: str = ENCODER) -> pa.Table:
     if not len(predictions):
         raise DataError("there are no predictions to score")
     rows = []
-    texts = predictions["predicted_text"].to_pylist()
-    answers = predictions["gold_texts"].to_pylist()
+    values = _values(predictions)
     columns = ["task", "split", "selection", "language"]
     for key, group in group_rows(predictions, columns).items():
         task, split, selection, language = key
-        for metric, measure in (("exact_match", exact_match), ("f1", f1)):
-            values = [measure(texts[row], answers[row], language) for row in group]
+        for metric, by_row in values.items():
             rows.append(
                 {
                     "task": task,
@@ -88,11 +104,24 @@ def qa_scores(predictions: pa.Table, system: str = ENCODER) -> pa.Table:
                     "selection": selection,
                     "system": system,
                     "metric": metric,
-                    "value": float(np.mean(values)),
+                    "value": float(by_row[group].mean(dtype=np.float64)),
                     "n": len(group),
                 }
             )
     return pa.Table.from_pylist(rows, schema=SCORES_SCHEMA)
+
+
+def _values(predictions: pa.Table) -> dict[str, NDArray[np.float32]]:
+    """Both metrics of every row."""
+    measures = {"exact_match": exact_match, "f1": f1}
+    if set(measures) <= set(predictions.column_names):
+        return {name: np.asarray(predictions[name], np.float32) for name in measures}
+    columns = (predictions[name].to_pylist() for name in _JUDGED)
+    rows = list(zip(*columns, strict=True))
+    return {
+        name: np.asarray([measure(*row) for row in rows], np.float32)
+        for name, measure in measures.items()
+    }
 
 
 @cache

@@ -5,20 +5,25 @@ Shapes: Q questions, W windows, T subwords of all windows together, L those of a
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from weam_ray.errors import ConfigError
-from weam_ray.transfer.qa.config import QaConfig
+from weam_ray.errors import ConfigError, DataError
 from weam_ray.transfer.tokenised import open_tokenizer
 
 _CHUNK = 512
+_FILE, _ASKED = "windows.npz", "asked.parquet"
+_ARRAYS = ("ids", "types", "offsets", "question", "characters", "answers")
+_KEPT = ["task", "split", "language", "context_language", "question_language", "item"]
 _NEVER = -1e9
 
 
@@ -42,13 +47,73 @@ class Windows:
     """First and last subword of the answer within each window; both 0, which is [CLS], where the
     window lacks a part of it: (W, 2)."""
 
+    asked: pa.Table
+    """task, split, language, context_language, question_language and item of each question: (Q,)"""
+
+    def __len__(self) -> int:
+        return len(self.question)
+
     @property
+    def units(self) -> NDArray[np.int64]:
+        """The question of each window: (W,)."""
+        return self.question
+
+    def column(self, name: str) -> NDArray[np.object_]:
+        """A column of :attr:`asked` for each window: (W,)."""
+        values = np.asarray(self.asked[name].to_pylist(), dtype=object)
+        return np.asarray(values[self.question], dtype=object)
+
+    def among(self, languages: Collection[str]) -> NDArray[np.bool_]:
+        """True where both languages of a window are among these: (W,)."""
+        names = np.asarray(sorted(languages), object)
+        sides = [self.column(f"{side}_language") for side in ("context", "question")]
+        return np.isin(sides[0], names) & np.isin(sides[1], names)
+
+    def write(self, folder: Path) -> None:
+        """Write the windows, from which :meth:`read` makes the same object."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
+        np.savez_compressed(folder / _FILE, pad=np.int64(self.pad), **arrays)
+        pq.write_table(self.asked, folder / _ASKED, compression="zstd")
+
+    @classmethod
+    def read(cls, folder: Path) -> Windows:
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            DataError: the files are missing.
+        """
+        if not (folder / _FILE).is_file() or not (folder / _ASKED).is_file():
+            raise DataError("no windows of questions here", place=str(folder))
+        with np.load(folder / _FILE, allow_pickle=False) as found:
+            return cls(
+                ids=found["ids"],
+                types=found["types"] if "types" in found else None,
+                offsets=found["offsets"],
+                pad=int(found["pad"]),
+                question=found["question"],
+                characters=found["characters"],
+                answers=found["answers"],
+                asked=pq.read_table(folder / _ASKED),
+            )
+
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Subwords of each window: (W,)."""
         return np.diff(self.offsets)
 
 
-def make_windows(questions: pa.Table, tokenizer_dir: Path, config: QaConfig) -> Windows:
+class Cut(Protocol):
+    """How contexts are cut: part of :class:`QaConfig`."""
+
+    @property
+    def max_length(self) -> int: ...  # noqa: D102
+    @property
+    def stride(self) -> int: ...  # noqa: D102
+    @property
+    def max_question(self) -> int: ...  # noqa: D102
+
+
+def make_windows(questions: pa.Table, tokenizer_dir: Path, config: Cut) -> Windows:
     """Cut each question's context into windows that overlap by ``stride`` subwords.
 
     Raises:
@@ -64,20 +129,22 @@ def make_windows(questions: pa.Table, tokenizer_dir: Path, config: QaConfig) -> 
         )
     texts = _short_questions(tokenizer, questions["question"].to_pylist(), config.max_question)
     contexts = questions["context"].to_pylist()
-    parts: list[tuple[Any, NDArray[np.int64], int]] = []
-    for start in range(0, len(texts), _CHUNK):
-        encoded = tokenizer(
-            texts[start : start + _CHUNK],
-            contexts[start : start + _CHUNK],
-            truncation="only_second",
-            max_length=config.max_length,
-            stride=config.stride,
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-        )
-        sample = np.asarray(encoded["overflow_to_sample_mapping"], dtype=np.int64) + start
-        parts.append((encoded, sample, start))
-    return _assemble(parts, questions, int(tokenizer.pad_token_id))
+
+    def chunks() -> Iterator[tuple[Any, NDArray[np.int64]]]:
+        # One at a time: the tokenizer's own objects take far more memory than what is kept of them.
+        for start in range(0, len(texts), _CHUNK):
+            encoded = tokenizer(
+                texts[start : start + _CHUNK],
+                contexts[start : start + _CHUNK],
+                truncation="only_second",
+                max_length=config.max_length,
+                stride=config.stride,
+                return_overflowing_tokens=True,
+                return_offsets_mapping=True,
+            )
+            yield encoded, np.asarray(encoded["overflow_to_sample_mapping"], np.int64) + start
+
+    return _assemble(chunks(), questions, int(tokenizer.pad_token_id))
 
 
 def best_spans(
@@ -115,14 +182,16 @@ def _short_questions(tokenizer: Any, questions: list[str], limit: int) -> list[s
 
 
 def _assemble(
-    parts: list[tuple[Any, NDArray[np.int64], int]], questions: pa.Table, pad: int
+    chunks: Iterator[tuple[Any, NDArray[np.int64]]], questions: pa.Table, pad: int
 ) -> Windows:
     answers, starts = questions["answers"].to_pylist(), questions["starts"].to_pylist()
     ids: list[NDArray[np.int32]] = []
     types: list[NDArray[np.uint8]] = []
     characters: list[NDArray[np.int32]] = []
     spans: list[tuple[int, int]] = []
-    for encoded, sample, _ in parts:
+    samples: list[NDArray[np.int64]] = []
+    for encoded, sample in chunks:
+        samples.append(sample)
         for window, row in enumerate(sample):
             ids.append(np.asarray(encoded["input_ids"][window], np.int32))
             if "token_type_ids" in encoded:
@@ -140,9 +209,10 @@ def _assemble(
         types=np.concatenate(types) if types else None,
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         pad=pad,
-        question=np.concatenate([sample for _, sample, _ in parts]),
+        question=np.concatenate(samples),
         characters=np.concatenate(characters),
         answers=np.asarray(spans, np.int64),
+        asked=questions.select(_KEPT).combine_chunks(),
     )
 
 

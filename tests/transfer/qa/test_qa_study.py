@@ -1,0 +1,176 @@
+"""Question answering in a study: from the study file to result rows, gates and the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from small_questions import READER, question_settings, write_questions
+from small_study import small_study
+
+from weam_ray.artifacts import Resources, Store, ensure
+from weam_ray.errors import ConfigError, DataError
+from weam_ray.experiment import MAKERS
+from weam_ray.study.bundle import bundle_of
+from weam_ray.study.config import StudyConfig
+from weam_ray.study.data import find_data
+from weam_ray.study.grid import Cell, expand
+from weam_ray.study.guard_text import gate_plan, guard_lines
+from weam_ray.study.ledger import Invocation, report_input, result_rows, study_gates, study_view
+from weam_ray.study.plan import Plan, make_plan
+from weam_ray.study.planned_power import planned_power
+from weam_ray.study.report import write_report
+from weam_ray.transfer.qa import exact_match, f1
+
+GRID = (
+    "{domain: home, pair: en-qaa, size: 60, method: [none, tlm], seed: 0, task: [mlqa, xnli],"
+    " setting: [zero-shot, translate-train]}"
+)
+
+
+def study_of(folder: Path, **changes: str) -> StudyConfig:
+    questions = question_settings(write_questions(folder / "questions"))
+    settings = {"questions": questions, "qa": READER, "grid": GRID, "gates": "[]"}
+    return small_study(folder, **(settings | changes))
+
+
+def plan_of(study: StudyConfig) -> Plan:
+    store = study.open_store()
+    return make_plan(study, find_data(study, store), store)
+
+
+def cells_of(study: StudyConfig) -> dict[str, Cell]:
+    grid = expand(study, find_data(study, study.open_store()))
+    return {cell.key.label: cell for cell in grid.cells}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyConfig, Plan, Store]:
+    """The reader's zero-shot cells of a study, made in this process."""
+    study = study_of(tmp_path_factory.mktemp("qa"))
+    study = study.model_copy(
+        update={"grid": study.grid.model_copy(update={"setting": ("zero-shot",)})}
+    )
+    store = study.open_store()
+    plan = plan_of(study)
+    for cell in plan.cells:
+        if cell.key.task == "mlqa":
+            for step in (cell.experiment.sanity, *cell.experiment.ends()):
+                ensure(step, store, MAKERS, resources=Resources(threads=1))
+    return study, plan_of(study), store
+
+
+def test_tasks_share_an_encoder_and_differ_in_what_is_made_of_it(tmp_path: Path) -> None:
+    cells = cells_of(study_of(tmp_path))
+    reader = cells["home.en-qaa.60.tlm.mlqa.s0"].experiment
+    pairs = cells["home.en-qaa.60.tlm.s0"].experiment
+    assert reader.encoder.address == pairs.encoder.address
+    assert reader.transfer.stage == "reader"
+    assert pairs.transfer.stage == "transfer"
+    assert set(reader.corpora[0].upstream) == {"items", "questions:mlqa"}
+
+
+def test_translate_train_trains_a_reader_on_the_pairs_other_language(tmp_path: Path) -> None:
+    cells = cells_of(study_of(tmp_path))
+    config = cells["home.en-qaa.60.tlm.mlqa.translate-train.s0"].experiment.transfer.config
+    assert config.source_languages == ("qaa",)
+
+
+def test_a_language_without_questions_is_a_hole(tmp_path: Path) -> None:
+    grid = "{domain: home, pair: en-qab, size: 60, method: tlm, seed: 0, task: mlqa}"
+    plan = plan_of(study_of(tmp_path, grid=grid))
+    assert [hole.reason for hole in plan.holes] == [
+        "no mlqa questions in qab: questions.mlqa.languages does not name it"
+    ]
+
+
+def test_an_unknown_task_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown task 'squad'") as error:
+        cells_of(study_of(tmp_path, grid=GRID.replace("mlqa", "squad")))
+    assert "xnli, mlqa" in str(error.value)
+
+
+def test_a_pair_of_languages_without_its_file_is_refused(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    (tmp_path / "questions" / "dev-qaa-en.json").unlink()
+    with pytest.raises(DataError, match="no dev file of mlqa for qaa-en"):
+        plan_of(study)
+
+
+def test_result_rows_hold_both_metrics_of_every_set_and_pair_of_languages(
+    ran: tuple[StudyConfig, Plan, Store],
+) -> None:
+    _, plan, store = ran
+    rows = result_rows(plan.cells, store)
+    rows = rows[(rows["method"] == "tlm") & (rows["selection"] == "source-dev")]
+    found = {
+        (row["task"], row["split"], row["language"], row["metric"]): row["n"]
+        for row in rows.to_dict("records")
+    }
+    languages = {"en", "qaa", "en-qaa", "qaa-en"}
+    expected = {("mlqa", split, one) for split in ("dev", "test") for one in languages}
+    expected |= {("xquad", "test", one) for one in ("en", "qaa")}
+    assert found == {(*one, metric): 24 for one in expected for metric in ("exact_match", "f1")}
+
+
+def test_an_export_knows_the_questions_and_a_plan_counts_them(
+    ran: tuple[StudyConfig, Plan, Store],
+) -> None:
+    study, plan, store = ran
+    contents = bundle_of(study, plan, store).contents
+    assert {("mlqa", "test", "qaa"), ("mlqa", "dev", "en"), ("xquad", "test", "en")} <= set(
+        contents
+    )
+    assert len(contents["mlqa", "test", "qaa"]) == 24
+    power = planned_power(study, plan, store)
+    assert power is not None and power.items == 24
+
+
+def test_scores_recomputed_by_hand_from_the_predictions_are_those_reported(
+    ran: tuple[StudyConfig, Plan, Store],
+) -> None:
+    _, plan, store = ran
+    for cell in plan.cells:
+        done = store.find(cell.experiment.transfer)
+        if done is None:
+            continue
+        rows = pd.read_parquet(done.path / "predictions.parquet")
+        assert list(rows["exact_match"]) == [
+            exact_match(text, golds, language)
+            for text, golds, language in zip(
+                rows["predicted_text"], rows["gold_texts"], rows["language"], strict=True
+            )
+        ]
+        by_hand = rows.groupby(["task", "split", "selection", "language"])["f1"].mean()
+        for row in pq.read_table(done.path / "scores.parquet").to_pylist():
+            key = tuple(row[name] for name in ("task", "split", "selection", "language"))
+            if row["metric"] == "f1":
+                assert row["value"] == pytest.approx(by_hand[key], abs=1e-6)
+                assert f1("x", ["x"], row["language"]) == 1.0
+
+
+def test_the_page_is_written_for_answers_with_their_sanity_rows_and_gates(
+    ran: tuple[StudyConfig, Plan, Store],
+) -> None:
+    study, plan, store = ran
+    assert (study_view(study).task, study_view(study).metric) == ("mlqa", "exact_match")
+    said = Invocation(command="x", started="2026-01-01T00:00:00Z", wall_seconds=1.0)
+    facts = report_input(study, plan, store, {}, said)
+    page = write_report(facts, study.folder / "report.html").read_text(encoding="utf8")
+    systems = {"majority", "question-only", "first-sentence", "word-overlap-only"}
+    assert set(facts.sanity["system"]) == systems
+    assert "fine-tuned accuracy in the source language is above word-overlap-only" in page
+    assert "mlqa, zero-shot, test items" in page
+    assert facts.language_names["qaa-en"].endswith("asked in English")
+    # Four steps teach nothing, and the page and the terminal must say so.
+    assert "near-chance" in {flag.kind for flag in facts.diagnostics.flags}
+    assert 'id="flags"' in page and "Beside accuracy" in page
+    said_in_terminal = list(guard_lines(facts))
+    assert any(line.startswith("GATE FAILS") for line in said_in_terminal)
+    assert any(line.startswith("FLAG near-chance: ") for line in said_in_terminal)
+    asked = list(gate_plan(study_gates(study, facts.view)))
+    assert any("base above word-overlap-only in en" in line for line in asked)
+    metrics = {(gap.task, gap.metric) for gap in facts.diagnostics.gaps}
+    assert metrics == {(task, one) for task in ("mlqa", "xquad") for one in ("exact_match", "f1")}

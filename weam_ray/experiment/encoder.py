@@ -1,0 +1,113 @@
+"""The encoder stage of a cell: what it trains on, and its training by one worker or several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from weam_ray.artifacts import Resources
+from weam_ray.experiment.graph import EncoderStep
+from weam_ray.pretraining.config import PretrainingConfig
+from weam_ray.progress import Report
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from weam_ray.pretraining import Checkpoints, DistributedContext, PairSet, Prepared
+    from weam_ray.pretraining.feed import Source
+
+
+def train_encoder(
+    config: EncoderStep,
+    upstream: Mapping[str, Path],
+    out: Path,
+    report: Report,
+    resources: Resources,
+    *,
+    distributed: DistributedContext | None = None,
+    checkpoints: Checkpoints | None = None,
+    prepared: Prepared | None = None,
+    source: Source | None = None,
+) -> dict[str, Any]:
+    """The encoder stage as one worker runs it, alone or among several.
+
+    Args:
+        upstream: folders of the finished steps it builds on, by name.
+        prepared: from :func:`prepare_encoder`, where one reads for all workers.
+        source: makes this worker's share of every step; None: it is made in this process.
+
+    Returns:
+        The record's facts, the same from every worker.
+    """
+    from weam_ray.pretraining import pretrain_on
+
+    return pretrain_on(
+        prepared or prepare_encoder(config, upstream),
+        upstream["base"],
+        config.pretraining,
+        out,
+        report,
+        resources,
+        distributed=distributed,
+        checkpoints=checkpoints,
+        source=source,
+    )
+
+
+def prepare_encoder(config: EncoderStep, upstream: Mapping[str, Path]) -> Prepared:
+    """What the encoder stage trains on, tokenised."""
+    from weam_ray.pretraining import load_tokenizer, prepare
+
+    return prepare(
+        load_tokenizer(upstream["base"]),
+        [_pair_set(config, place, upstream) for place in range(len(config.sets))],
+        config.pretraining,
+        config.replay_texts or None,
+    )
+
+
+def _pair_set(config: EncoderStep, place: int, upstream: Mapping[str, Path]) -> PairSet:
+    import pyarrow.parquet as pq
+
+    from weam_ray.corpus import read_corpus, take_subset
+    from weam_ray.pretraining import PairSet
+
+    pairs = read_corpus(upstream[f"corpus{place}"])
+    if config.size is not None:
+        pairs = take_subset(pairs, config.size, config.subset_seed)
+    objective = config.pretraining.objective
+    if objective == "tlm-shuffled-pairs":
+        pairs = unpaired(pairs, config.pretraining)
+    links: pa.Table | None = None
+    if config.pretraining.uses_links:
+        links = pq.read_table(upstream[f"links{place}"] / "links.parquet")
+        if objective == "weam-shuffled-links":
+            links = _shuffled(links, config.pretraining.seed)
+    name, source, target = config.sets[place]
+    return PairSet(name=name, source=source, target=target, pairs=pairs, links=links)
+
+
+def unpaired(pairs: pa.Table, config: PretrainingConfig) -> pa.Table:
+    """The control of shuffled pairs; no text of a held-out pair goes to one that is trained on."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from weam_ray.corpus import shuffle_pairs
+    from weam_ray.pretraining.held_out import is_held_out
+
+    if config.held_out is None:
+        return shuffle_pairs(pairs, config.seed)
+    held = pa.array(is_held_out(pairs["pair_id"].to_numpy(), config.held_out))
+    parts = [pairs.filter(which) for which in (pc.invert(held), held)]
+    return pa.concat_tables([shuffle_pairs(part, config.seed) for part in parts])
+
+
+def _shuffled(table: pa.Table, seed: int) -> pa.Table:
+    import numpy as np
+
+    from weam_ray.alignment import Links, shuffle_links
+
+    ids = np.asarray(table["pair_id"].combine_chunks())
+    links = shuffle_links(Links.from_arrow(table["links"].combine_chunks()), seed, ids)
+    return table.set_column(table.column_names.index("links"), "links", links.to_arrow())

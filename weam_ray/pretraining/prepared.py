@@ -1,0 +1,166 @@
+"""What a run reads, tokenised once: by its only worker, or by one for all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from weam_ray.errors import ConfigError, DataError
+from weam_ray.pretraining.base import sentences_of
+from weam_ray.pretraining.batches import Batches
+from weam_ray.pretraining.config import PretrainingConfig
+from weam_ray.pretraining.distributed import DistributedContext
+from weam_ray.pretraining.examples import Examples, PairSet, build_examples, concatenate
+from weam_ray.pretraining.feed import Feed, Source
+from weam_ray.pretraining.held_out import HeldOut, split_set
+from weam_ray.pretraining.masking import TokenTable
+from weam_ray.pretraining.sides import token_table
+from weam_ray.pretraining.vocabulary import text_lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """Columns of integers, the same on every worker, that batches are drawn from.
+
+    Attributes:
+        examples: bilingual rows; None for the objective that trains on nothing.
+        replay: monolingual rows, where there is replay.
+        held_out: bilingual rows that are measured and never trained on, where there are any.
+        table: what can be masked.
+        pad_id: the padding token.
+        languages: codes of the sides of all pairs.
+    """
+
+    examples: Examples | None
+    replay: Examples | None
+    held_out: Examples | None
+    table: TokenTable
+    pad_id: int
+    languages: tuple[str, ...]
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What was counted on the way."""
+        facts = dict(self.examples.facts) if self.examples else {}
+        if self.held_out is not None:
+            facts["held_out_pairs"] = self.held_out.rows // self.held_out.group
+        return facts
+
+    def planned_steps(self, config: PretrainingConfig) -> int:
+        """Optimiser steps of the budget, replay included."""
+        assert self.examples is not None
+        pairs = self.examples.rows // self.examples.group
+        return config.planned_steps(pairs, config.batch_size * (1.0 - config.replay_share))
+
+    def feed(
+        self,
+        config: PretrainingConfig,
+        distributed: DistributedContext | None = None,
+        source: Source | None = None,
+    ) -> Feed:
+        """The steps of one worker."""
+        assert self.examples is not None
+        return Feed(
+            batches=self._batches(self.examples, config, distributed),
+            replay=self._batches(self.replay, config, distributed) if self.replay else None,
+            replay_share=config.replay_share,
+            source=source,
+        )
+
+    def measured(
+        self, config: PretrainingConfig, distributed: DistributedContext | None = None
+    ) -> HeldOut | None:
+        """One worker's share of what is measured."""
+        if config.held_out is None or self.held_out is None:
+            return None
+        # Masks of a seed of their own: the same tokens are asked every time and in every run.
+        fixed = config.model_copy(update={"seed": config.held_out.seed})
+        return HeldOut(
+            batches=self._batches(self.held_out, fixed, distributed), config=config.held_out
+        )
+
+    def _batches(
+        self, examples: Examples, config: PretrainingConfig, distributed: DistributedContext | None
+    ) -> Batches:
+        rank, world = (distributed.rank, distributed.world) if distributed else (0, 1)
+        return Batches(
+            examples,
+            config,
+            self.table,
+            self.pad_id,
+            pooling=config.pooling,
+            one_to_many=config.one_to_many,
+            rank=rank,
+            world=world,
+        )
+
+
+def prepare(
+    tokenizer: Any,
+    corpora: Sequence[PairSet],
+    config: PretrainingConfig,
+    replay_texts: Mapping[str, Path] | None = None,
+) -> Prepared:
+    """Reads, splits and tokenises what a run is given.
+
+    Raises:
+        ConfigError: replay without text.
+        DataError: corpora or links that don't fit, or none.
+    """
+    examples = replay = held_out = None
+    if config.objective != "none":
+        if not corpora:
+            raise DataError("no bilingual corpus", cure="Give pretrain at least one PairSet.")
+        trained: Sequence[PairSet] = corpora
+        if config.held_out is not None:
+            split = [split_set(corpus, config.held_out) for corpus in corpora]
+            trained = [one for one, _ in split]
+            held_out = _examples([other for _, other in split], tokenizer, config)
+        examples = _examples(trained, tokenizer, config)
+        replay = _replay(replay_texts, tokenizer, config)
+    return Prepared(
+        examples=examples,
+        replay=replay,
+        held_out=held_out,
+        table=token_table(tokenizer),
+        pad_id=tokenizer.pad_token_id,
+        languages=tuple(sorted({name for pair in corpora for name in (pair.source, pair.target)})),
+    )
+
+
+def _examples(corpora: Sequence[PairSet], tokenizer: Any, config: PretrainingConfig) -> Examples:
+    parts = [
+        build_examples(
+            corpus.pairs,
+            corpus.links,
+            tokenizer,
+            config,
+            anchor_target=corpus.target == config.anchor_language,
+        )
+        for corpus in corpora
+    ]
+    return concatenate(parts, [corpus.name for corpus in corpora])
+
+
+def _replay(
+    texts: Mapping[str, Path] | None, tokenizer: Any, config: PretrainingConfig
+) -> Examples | None:
+    if not config.replay_share:
+        return None
+    if not texts:
+        raise ConfigError(
+            f"replay_share is {config.replay_share} and there is no text to replay",
+            cure="Give monolingual texts, or set pretraining.replay_share to 0.",
+        )
+    # As many lines of a language as the whole run could read of it, were it the only one.
+    limit = None if config.steps is None else math.ceil(config.steps * config.batch_size)
+    parts = []
+    for language, path in sorted(texts.items()):
+        lines = [line for _, line in zip(range(limit or 1 << 62), text_lines(path), strict=False)]
+        parts.append(
+            sentences_of(language, lines, tokenizer, config.max_length, config.replay_two_sentences)
+        )
+    return concatenate(parts, sorted(texts))

@@ -1,0 +1,174 @@
+"""The tables of a report that stand beside its claims: gaps, flags, probes, an encoder's links."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from weam_ray.study import wording
+from weam_ray.study.columns import COUNT, PERCENT, POINTS, Column, Row, Table
+from weam_ray.study.diagnostics import gap_of
+from weam_ray.study.report_input import Point, ReportInput
+
+_POINT = (
+    Column(key="method", heading="method"),
+    Column(key="domain", heading="domain"),
+    Column(key="pair", heading="pair"),
+    Column(key="size", heading="pairs", show=COUNT),
+)
+_TASK = (Column(key="task", heading="task"), Column(key="setting", heading="setting"))
+
+
+def diagnostic_tables(source: ReportInput) -> Iterator[Table]:
+    """The tables; some may have no rows."""
+    yield _flags(source)
+    yield _gaps(source)
+    yield _probe(source)
+    yield _encoder_links(source)
+    yield _layers(source)
+
+
+def _place(point: Point) -> Row:
+    return {
+        "method": wording.method_name(point.method),
+        "domain": point.domain,
+        "pair": point.pair,
+        "size": point.size or None,
+    }
+
+
+def _flags(source: ReportInput) -> Table:
+    return Table(
+        name="flags",
+        caption="Predictions that look like a mistake and not like a result",
+        columns=(
+            Column(key="kind", heading="flag"),
+            *_TASK,
+            *_POINT,
+            Column(key="language", heading="language"),
+            Column(key="cells", heading="cells"),
+            Column(key="message", heading="figures of the first"),
+        ),
+        rows=tuple(
+            {
+                **_place(one.point),
+                "kind": one.kind,
+                "task": one.task,
+                "setting": one.setting,
+                "language": one.language,
+                "cells": f"{one.cells} of {one.of}",
+                "message": one.message,
+            }
+            for one in source.diagnostics.flags
+        ),
+    )
+
+
+def _gaps(source: ReportInput) -> Table:
+    return Table(
+        name="gaps",
+        caption="Every task and setting: the source language, the targets, the gap between them",
+        columns=(
+            *_TASK,
+            Column(key="selection", heading="checkpoint rule"),
+            *_POINT,
+            Column(key="metric", heading="metric"),
+            Column(key="source", heading=f"{source.source_language}, %", show=PERCENT),
+            Column(key="target", heading="targets, %", show=PERCENT),
+            Column(key="gap", heading="gap, points", show=POINTS),
+            Column(key="languages", heading="targets", show=COUNT),
+            Column(key="seeds", heading="seeds", show=COUNT),
+            Column(key="n", heading="items", show=COUNT),
+        ),
+        rows=tuple(
+            {
+                **_place(one.point),
+                "task": one.task,
+                "setting": one.setting,
+                "selection": one.selection,
+                "metric": one.metric.replace("_", " "),
+                "source": one.source,
+                "target": one.target,
+                "gap": gap_of(one),
+                "languages": one.languages,
+                "seeds": one.seeds,
+                "n": one.n,
+            }
+            for one in source.diagnostics.gaps
+        ),
+    )
+
+
+def _probe(source: ReportInput) -> Table:
+    return Table(
+        name="probe",
+        caption="A regression on frozen vectors, as they are and without each language's mean",
+        columns=(
+            *_POINT,
+            Column(key="language", heading="language"),
+            Column(key="plain", heading="plain, %", show=PERCENT),
+            Column(key="centred", heading="centred, %", show=PERCENT),
+            Column(key="n", heading="dev items", show=COUNT),
+        ),
+        rows=tuple(
+            {
+                **_place(one.point),
+                "language": one.language,
+                "plain": one.plain,
+                "centred": one.centred,
+                "n": one.n,
+            }
+            for one in source.diagnostics.probes
+        ),
+    )
+
+
+def _encoder_links(source: ReportInput) -> Table:
+    return Table(
+        name="encoder_aer",
+        caption="Word links from the encoder's own vectors: error rate against known links",
+        columns=(
+            *_POINT,
+            Column(key="name", heading="known links"),
+            Column(key="layer", heading="layer", show=COUNT),
+            Column(key="softmax", heading="AER by softmax, %", show=PERCENT),
+            Column(key="argmax", heading="by argmax, %", show=PERCENT),
+            Column(key="best", heading="best layer's, %", show=PERCENT),
+            Column(key="best_layer", heading="which", show=COUNT),
+            Column(key="n", heading="sentence pairs", show=COUNT),
+        ),
+        rows=tuple(
+            {
+                **_place(one.point),
+                "name": one.name,
+                "layer": one.layer,
+                "softmax": one.softmax,
+                "argmax": one.argmax,
+                "best": one.best,
+                "best_layer": one.best_layer,
+                "n": one.n,
+            }
+            for one in source.diagnostics.encoder_links
+        ),
+    )
+
+
+def _layers(source: ReportInput) -> Table:
+    return Table(
+        name="retrieval_layers",
+        caption="Sentence retrieval by layer (0: the embeddings), mean of languages and directions",
+        columns=(
+            *_POINT,
+            Column(key="layer", heading="layer", show=COUNT),
+            Column(key="plain", heading="found, %", show=PERCENT),
+            Column(key="centred", heading="centred, %", show=PERCENT),
+        ),
+        rows=tuple(
+            {
+                **_place(one.point),
+                "layer": one.layer,
+                "plain": one.plain,
+                "centred": one.centred,
+            }
+            for one in source.diagnostics.layers
+        ),
+    )

@@ -1,0 +1,279 @@
+"""What the store holds beside accuracies: gaps, guard flags, probes and an encoder's own links."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from weam_ray.artifacts import Artifact, Step
+from weam_ray.study.grid import Cell
+from weam_ray.study.report_input import (
+    Diagnostics,
+    EncoderAerFacts,
+    FlagFacts,
+    GapFacts,
+    LayerFacts,
+    Point,
+    ProbeFacts,
+    RetrievalFacts,
+)
+from weam_ray.study.results import Results, View, small_table, target_languages
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Finder(Protocol):
+    """Where finished steps are looked up."""
+
+    def find(self, step: Step) -> Artifact | None:
+        """The finished artifact of a step, or None."""
+
+
+def read_diagnostics(
+    cells: Iterable[Cell],
+    finder: Finder,
+    results: Results,
+    view: View,
+    source: str,
+    layers: tuple[LayerFacts, ...],
+) -> Diagnostics:
+    """All of them; seeds of one point of the grid are averaged.
+
+    Args:
+        layers: of :func:`read_retrieval`.
+    """
+    found = list(cells)
+    return Diagnostics(
+        gaps=tuple(gaps(results, view, source)),
+        flags=tuple(_flags(found, finder, view)),
+        probes=tuple(_probes(found, finder)),
+        encoder_links=tuple(_encoder_links(found, finder)),
+        layers=layers,
+    )
+
+
+def gaps(results: Results, view: View, source: str) -> Iterator[GapFacts]:
+    """Scores of every task and setting: source language, targets, and what lies between them.
+
+    A target is the other language of a cell's pair; of cells without bitext every other language
+    whose questions are in it too.
+    """
+    rows = results.rows[
+        (results.rows["split"] == view.split) & (results.rows["system"] == view.system)
+    ]
+    columns = ["task", "setting", "selection", "metric", "method", "domain", "pair", "size"]
+    languages, values = rows["language"].to_numpy(object), rows["value"].to_numpy(float)
+    cells, counts = rows["cell"].to_numpy(object), rows["n"].to_numpy()
+    # Frames of a few rows cost more than what is done with them, and there are thousands.
+    groups: Any = rows.groupby(columns, sort=False).indices
+    for key, places in groups.items():
+        task, setting, selection, metric, method, domain, pair, size = key
+        own = target_languages(str(pair), source)
+        single = places[~np.isin(languages[places], _crossed(languages[places]))]
+        there = languages[single]
+        targets = single[np.isin(there, own) if own else there != source]
+        yield GapFacts(
+            point=Point(
+                method=str(method), domain=str(domain), pair=str(pair), size=int(str(size))
+            ),
+            task=str(task),
+            setting=str(setting),
+            selection=str(selection),
+            metric=str(metric),
+            source=_mean(values[single[there == source]]),
+            target=_mean(values[targets]),
+            languages=len(set(languages[targets])),
+            seeds=len(set(cells[places])),
+            n=int(counts[places].min()),
+        )
+
+
+def _crossed(languages: Iterable[str]) -> list[str]:
+    """Labels of questions asked in another language: "de-en" where de and en are labels too."""
+    known = set(languages)
+    return [one for one in known if "-" in one and set(one.split("-", 1)) <= known]
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    if not len(values):
+        return None
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def _flags(cells: Iterable[Cell], finder: Finder, view: View) -> Iterator[FlagFacts]:
+    """Flags on the items and by the rule that claims are made on, of every task and setting."""
+    found: dict[tuple[Point, str, str, str, str], list[str]] = defaultdict(list)
+    finished: dict[tuple[Point, str, str], int] = defaultdict(int)
+    for cell in cells:
+        done = finder.find(cell.experiment.transfer)
+        if done is None:
+            continue
+        point, selection = _point(cell), cell.config.fine_tuning.selection[0]
+        finished[point, cell.key.task, cell.key.setting] += 1
+        for flag in done.facts.get("flags", ()):
+            if (flag["split"], flag["selection"]) == (view.split, selection):
+                key = (point, cell.key.task, cell.key.setting, flag["language"], flag["kind"])
+                found[key].append(flag["message"])
+    for (point, task, setting, language, kind), messages in found.items():
+        yield FlagFacts(
+            point=point,
+            task=task,
+            setting=setting,
+            language=language,
+            kind=kind,
+            cells=len(messages),
+            of=finished[point, task, setting],
+            message=messages[0],
+        )
+
+
+def _probes(cells: Iterable[Cell], finder: Finder) -> Iterator[ProbeFacts]:
+    values: dict[tuple[Point, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    counts: dict[tuple[Point, str], int] = {}
+    for point, row in _rows(cells, finder, "probe", "scores.parquet"):
+        values[point, row["language"]][row["system"]].append(row["value"])
+        counts[point, row["language"]] = row["n"]
+    for key, systems in values.items():
+        yield ProbeFacts(
+            point=key[0],
+            language=key[1],
+            plain=fmean(systems["frozen-probe"]),
+            centred=fmean(systems["frozen-probe-centred"]),
+            n=counts[key],
+        )
+
+
+def _encoder_links(cells: Iterable[Cell], finder: Finder) -> Iterator[EncoderAerFacts]:
+    """At the layer that stands for the encoder, and at the best one."""
+    rates: dict[tuple[Point, str, str], dict[str, list[list[float]]]] = {}
+    chosen: dict[tuple[Point, str, str], tuple[int, int]] = {}
+    for point, row in _rows(cells, finder, "encoder_aer", "encoder_aer.parquet"):
+        key = (point, row["name"], row["pair"])
+        ways = rates.setdefault(key, {"softmax": [], "argmax": []})
+        if row["layer"] == len(ways[row["way"]]):
+            ways[row["way"]].append([])
+        ways[row["way"]][row["layer"]].append(row["aer"])
+        if row["reported"]:
+            chosen[key] = row["layer"], row["n"]
+    for (point, name, pair), ways in rates.items():
+        layer, n = chosen[point, name, pair]
+        by_layer = {way: [fmean(seeds) for seeds in layers] for way, layers in ways.items()}
+        yield EncoderAerFacts(
+            point=point,
+            name=f"{name} {pair}",
+            layer=layer,
+            softmax=by_layer["softmax"][layer],
+            argmax=by_layer["argmax"][layer],
+            best=min(by_layer["softmax"]),
+            best_layer=by_layer["softmax"].index(min(by_layer["softmax"])),
+            n=n,
+        )
+
+
+def read_retrieval(
+    cells: Iterable[Cell], finder: Finder
+) -> tuple[tuple[RetrievalFacts, ...], tuple[LayerFacts, ...]]:
+    """Sentence retrieval, averaged over the seeds of a point of the grid: in each language, and at
+    every layer as the mean over languages and both directions.
+    """
+    languages: dict[tuple[Point, str], list[tuple[float, int]]] = defaultdict(list)
+    layers: dict[Point, dict[bool, list[NDArray[np.float64]]]] = {}
+    seen: set[str] = set()
+    for point, address, table in _tables(cells, finder, "retrieval", "retrieval.parquet"):
+        if address not in seen:  # methods that share an encoder share what it retrieves
+            names = (table[name].to_pylist() for name in ("language", "accuracy", "n"))
+            for language, accuracy, n in zip(*names, strict=True):
+                languages[point, language].append((accuracy, n))
+        seen.add(address)
+        if not table.num_rows:
+            continue
+        own = layers.setdefault(point, {False: [], True: []})
+        for centred, (there, back) in _DIRECTIONS.items():
+            own[centred].append((_by_layer(table[there]) + _by_layer(table[back])) / 2)
+    return (
+        tuple(
+            RetrievalFacts(
+                method=point.method,
+                domain=point.domain,
+                pair=point.pair,
+                size=point.size,
+                language=language,
+                accuracy=sum(accuracy for accuracy, _ in found) / len(found),
+                n=found[0][1],
+                chance=1 / found[0][1],
+            )
+            for (point, language), found in languages.items()
+        ),
+        tuple(
+            LayerFacts(point=point, layer=layer, plain=plain, centred=centred)
+            for point, found in layers.items()
+            for layer, (plain, centred) in enumerate(
+                zip(_means(found[False]), _means(found[True]), strict=True)
+            )
+        ),
+    )
+
+
+_DIRECTIONS = {
+    False: ("to_target", "to_source"),
+    True: ("centred_to_target", "centred_to_source"),
+}
+"""Columns with a number a layer, by whether vectors are centred."""
+
+
+def _by_layer(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Lists of one length as an array, shape (rows, layers)."""
+    flat = pc.list_flatten(column).to_numpy()
+    return np.asarray(flat, np.float64).reshape(len(column), -1)
+
+
+def _means(tables: Sequence[NDArray[np.float64]]) -> list[float]:
+    """The mean of every column, over the rows of all of them."""
+    return [fmean(values) for values in np.concatenate(tables).T.tolist()]
+
+
+def _rows(
+    cells: Iterable[Cell], finder: Finder, stage: str, name: str
+) -> Iterator[tuple[Point, Mapping[str, Any]]]:
+    """The rows of one diagnostic of every encoder, each encoder once a point."""
+    for point, _, table in _tables(cells, finder, stage, name):
+        yield from ((point, row) for row in table.to_pylist())
+
+
+def _tables(
+    cells: Iterable[Cell], finder: Finder, stage: str, name: str
+) -> Iterator[tuple[Point, str, pa.Table]]:
+    """(point, address, table) of one diagnostic of every encoder, each encoder once a point."""
+    seen: set[tuple[Point, str]] = set()
+    for cell in cells:
+        for step in cell.experiment.diagnostics:
+            if step.stage != stage:
+                continue
+            point = _point(cell)
+            if (point, step.address) in seen:
+                continue
+            seen.add((point, step.address))
+            if (done := finder.find(step)) is not None:
+                yield point, step.address, small_table(done.path / name)
+
+
+def _point(cell: Cell) -> Point:
+    key = cell.key
+    return Point(method=key.method, domain=key.domain, pair=key.pair, size=key.size)
+
+
+def gap_of(one: GapFacts) -> float | None:
+    """Source minus target; None where one of them was not measured."""
+    if one.source is None or one.target is None:
+        return None
+    difference = one.source - one.target
+    return difference if math.isfinite(difference) else None
