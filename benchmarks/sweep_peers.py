@@ -85,8 +85,11 @@ def standard(count: int, cores: int, words: list[str]) -> None:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     cells, store = cells_of(words)
-    # One more than there are: the waiting trials' hundredths would else take a core from the cells.
-    ray.init(num_cpus=cores + 1, include_dashboard=False, log_to_driver=False)
+    # Tune ends a trial, and with it the TorchTrainer's controller, before that has given back its
+    # worker's CPU; its cleaner asks Ray's State API, which only ray[default] brings, and so never
+    # learns of it. A CPU more for each cell keeps the lost ones from stopping the grid: how many
+    # run at a time is max_concurrent_trials' to say. Another one holds the waiting trials.
+    ray.init(num_cpus=cores + count + 1, include_dashboard=False, log_to_driver=False)
 
     def train(config: dict[str, Any]) -> None:
         import torch

@@ -19,6 +19,8 @@ from hosts import COMPILED, HOME, REPOSITORY, SHARED, Host, Lan, share_kernels
 
 CLUSTER_FILE = REPOSITORY / "cluster" / "cluster.yaml"
 ENVIRONMENT = "~/weam_ray_env"
+LEAVES = "RAY_gcs_rpc_server_reconnect_timeout_s=15"
+"""After ``ray down`` a worker waits so long for its head, and not a minute."""
 
 
 def for_hosts(head: Host, workers: list[Host], *, cpus: int = 1) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def for_hosts(head: Host, workers: list[Host], *, cpus: int = 1) -> dict[str, An
     config["worker_start_ray_commands"][1] = f"export PYTHONPATH=$HOME/weam_ray; {listening}"
     for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
         commands[-1] = (
-            f"export PYTHONPATH=$HOME/weam_ray NUMBA_CACHE_DIR={COMPILED}; {commands[-1]}"
+            f"export PYTHONPATH=$HOME/weam_ray NUMBA_CACHE_DIR={COMPILED}; {LEAVES} {commands[-1]}"
             f" --num-cpus={cpus} --object-store-memory=200000000"
         )
     return config
@@ -94,8 +96,8 @@ class Launched:
 
     @contextmanager
     def study(self, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-        """``weam-ray submit`` of the tiny study from the laptop; its lines go to ``log``."""
-        options = " ".join(shlex.quote(setting) for setting in TINY)
+        """``weam-ray submit`` of the tiny study that lasts, from the laptop, into ``log``."""
+        options = " ".join(shlex.quote(setting) for setting in (*TINY, *LASTING))
         command = f"cd ~/checkout && exec python ~/submit.py {self.file} {options}"
         self.lan.laptop.inside("submit.py").write_text(_SUBMIT)
         with self.lan.laptop.start(command, log, PYTHONPATH=f"{HOME}/checkout") as submitted:
@@ -122,7 +124,6 @@ class Launched:
         return _WHERE.format(nodes=len(self.lan.nodes), shared=SHARED)
 
 
-CELLS = 4
 TINY = (
     "base.steps=20",
     "pretraining.steps=10",
@@ -133,6 +134,11 @@ TINY = (
     "extra=[]",
 )
 """Settings that make ``sweeps/demo.yaml`` four cells of a few steps: seconds, and no sense."""
+LASTING = ("grid.seed=[0,1,2]", "transfer.steps=200")
+"""With these as well, cells last about as long as a worker takes to start: one that is there
+already would else make them all before another host's is up."""
+CELLS = 6
+"""Of the two together."""
 
 
 @contextmanager

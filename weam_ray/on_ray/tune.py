@@ -20,6 +20,7 @@ from typing import Any, Protocol, Self
 
 from ray import tune
 from ray.exceptions import OutOfMemoryError
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from weam_ray.artifacts import Store
@@ -264,6 +265,31 @@ class _Queue(Searcher):  # type: ignore[misc]
         """Nothing."""
 
 
+class _Newest(FIFOScheduler):  # type: ignore[misc]
+    """Offers Tune each new trial once, so that a worker that is free goes to what has none.
+
+    Tune's own offers the oldest trial that has not started, again and again. That is one whose
+    worker is still starting: a worker that comes free takes it over, the one that was starting is
+    ended, and a new one is asked for. Where jobs are shorter than a worker's start, one worker
+    would do them all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._offered: set[str] = set()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (FIFOScheduler, ())
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """A trial that has not been offered; trials that are tried again start without."""
+        for trial in tune_controller.get_live_trials():
+            if trial.status == "PENDING" and trial.trial_id not in self._offered:
+                self._offered.add(trial.trial_id)
+                return trial
+        return None
+
+
 class _Stopper(tune.Stopper):  # type: ignore[misc]
     """Ends every trial when the time is up or the source gives up."""
 
@@ -348,6 +374,7 @@ def _fit(
             tune_config=tune.TuneConfig(
                 num_samples=-1,
                 search_alg=_Queue(desk, tickets),
+                scheduler=_Newest(),
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
             ),
