@@ -224,6 +224,7 @@ def test_a_tracking_server_that_is_down_is_named_with_the_cure(
     [
         (None, None, True),
         ("disabled", None, True),
+        ("disabled", "", True),
         ("tokn", None, False),
         ("token", "10.0.0.1:6379", True),
         ("disabled", "10.0.0.1:6379", False),

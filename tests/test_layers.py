@@ -14,6 +14,7 @@ import weam_ray
 PACKAGE = Path(weam_ray.__file__).parent
 GROUND = {
     "errors", "progress", "identity", "record", "artifacts", "bucket", "bucket_store", "notice",
+    "collecting",
 }  # fmt: skip
 STAGES = ["corpus", "alignment", "pretraining", "transfer", "experiment", "study"]
 EDGE = {"sweep", "__main__", "on_ray", "doctor"}

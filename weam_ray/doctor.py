@@ -26,6 +26,7 @@ from packaging.specifiers import SpecifierSet
 from weam_ray.bucket import Bucket, home_of, is_url
 from weam_ray.bucket_store import cache_folder
 from weam_ray.errors import WeamError
+from weam_ray.on_ray.cluster import cluster_address
 from weam_ray.study.estimate import in_bytes
 
 _LEAST_MEMORY = 2 * 2**30
@@ -323,7 +324,7 @@ def _loopback() -> Finding:
 
 
 def _authentication() -> Finding:
-    mode, address = os.environ.get("RAY_AUTH_MODE"), os.environ.get("RAY_ADDRESS")
+    mode, address = os.environ.get("RAY_AUTH_MODE"), cluster_address()
     if address is None:
         known = mode in (None, "disabled", "token")
         return Finding(
@@ -342,7 +343,7 @@ def _authentication() -> Finding:
 
 
 def _cluster(storage: str | Path) -> Finding:
-    address = os.environ.get("RAY_ADDRESS")
+    address = cluster_address()
     if address is None:
         return Finding(name="cluster", ok=True, detail="this machine (RAY_ADDRESS is not set)")
     from weam_ray.on_ray.cluster import ray_runtime

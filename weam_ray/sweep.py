@@ -22,7 +22,7 @@ from weam_ray.artifacts import Store, ensure, storage_errors
 from weam_ray.errors import DataError, WeamError
 from weam_ray.experiment import MAKERS
 from weam_ray.on_ray.adaptive import AdaptiveJobs, is_settled, only_chosen
-from weam_ray.on_ray.cluster import ray_runtime
+from weam_ray.on_ray.cluster import cluster_address, ray_runtime
 from weam_ray.on_ray.jobs import JobSource, PlannedJobs, cell_jobs, shared_jobs
 from weam_ray.on_ray.mlflow_runs import cells_address
 from weam_ray.on_ray.search import SearchJobs, search_of
@@ -142,7 +142,7 @@ def refuse_what_cannot_run(study: StudyConfig, plan: Plan, store: Store) -> None
         ResourceError: this machine can't hold what the study asks for.
     """
     refuse_empty(plan)
-    if plan.missing and "RAY_ADDRESS" not in os.environ:  # a cluster is asked when it is joined
+    if plan.missing and cluster_address() is None:  # a cluster is asked when it is joined
         machine = this_machine(study, plan, store, calibrate=False)
         estimate(plan, store, study.resources, machine).refuse_what_cannot_fit()
 

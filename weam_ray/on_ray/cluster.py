@@ -41,7 +41,7 @@ def ray_runtime(*, cpus: int | None = None) -> Iterator[dict[str, float]]:
         ResourceError: the cluster that ``RAY_ADDRESS`` names does not answer, or this machine is
             too busy to start one.
     """
-    address = os.environ.get("RAY_ADDRESS")
+    address = cluster_address()
     _set_environment(alone=address is None)
     # Ray reads some of it when it is imported.
     import ray
@@ -60,6 +60,11 @@ def ray_runtime(*, cpus: int | None = None) -> Iterator[dict[str, float]]:
         # What still runs now (corpora, after Ctrl-C) is cut off, and need not say so.
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         ray.shutdown()
+
+
+def cluster_address() -> str | None:
+    """The cluster that ``RAY_ADDRESS`` names; None is this machine, and so is an empty name."""
+    return os.environ.get("RAY_ADDRESS", "").strip() or None
 
 
 def _set_environment(*, alone: bool) -> None:

@@ -7,10 +7,10 @@ change what the sweep takes for room.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from weam_ray.on_ray.cluster import cluster_address
 from weam_ray.on_ray.jobs import Job
 
 Resources = Mapping[str, float]
@@ -71,7 +71,7 @@ def of_this_cluster(resources: Resources) -> Growth:
     import ray
     from ray.autoscaler.sdk import request_resources
 
-    if "RAY_ADDRESS" not in os.environ:
+    if cluster_address() is None:
         return Growth(resources, now=lambda: resources, ask=lambda bundles: None)
     return Growth(
         resources,

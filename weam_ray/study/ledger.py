@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from weam_ray.artifacts import Artifact, Step, Store, package_versions
+from weam_ray.collecting import uncollected
 from weam_ray.corpus.languages import language_name
 from weam_ray.identity import digest
 from weam_ray.study.config import StudyConfig
@@ -148,6 +149,7 @@ def study_view(study: StudyConfig) -> View:
     )
 
 
+@uncollected()
 def report_input(
     study: StudyConfig,
     plan: Plan,

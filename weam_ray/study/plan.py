@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from weam_ray.artifacts import Step, Store
+from weam_ray.collecting import uncollected
 from weam_ray.corpus.config import CorpusConfig
 from weam_ray.corpus.counting import rows_at_most
 from weam_ray.errors import ConfigError
@@ -72,6 +73,7 @@ class Plan:
         return "no output with these settings and inputs is in the store"
 
 
+@uncollected()
 def make_plan(study: StudyConfig, data_dir: Path | None, store: Store) -> Plan:
     """Look up every step of every cell; nothing is computed and nothing is written.
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from weam_ray.artifacts import Store
+from weam_ray.collecting import uncollected
 from weam_ray.study.analysis import Analysis, analyse
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.export import write_tables
@@ -37,6 +38,7 @@ class Published:
     """What they show."""
 
 
+@uncollected()
 def publish(source: ReportInput, folder: Path) -> Published:
     """Write everything that a study's results are read from; what was there is replaced."""
     found = analyse(source)
