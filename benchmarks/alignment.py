@@ -24,6 +24,7 @@ splicing (``alignment_text.resized``).
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import os
 import platform
@@ -116,10 +117,19 @@ def memory(bench: Bench) -> Rows:
     """Peak memory, and the first use."""
     yield "| pairs | aligner | peak MiB | kB a pair |"
     yield "|---|---|---|---|"
+    iterations = bench.options.memory_iterations
     for size in bench.options.memory_sizes:
-        for name, run in bench.aligners(bench.text(size)).items():
+        folder = bench.text(size)
+        runners = bench.aligners(folder)
+        if binary := bench.options.fast_align:
+            # Its tables have their full size once all words have met.
+            fewer = ("-I", str(iterations))
+            runners["fast_align"] = functools.partial(peers.fast_align, binary, folder, *fewer)
+        for name, run in runners.items():
             peak = run().peak_mib
             yield f"| {size:,} | {name} | {peak:.0f} | {peak * 1048.576 / size:.2f} |"
+    if bench.options.fast_align:
+        yield f"\nfast_align ran {iterations} iterations of each direction, one after the other."
     yield ""
     cpu, wall = _first_use(bench)
     yield f"First use, which compiles kernels: {cpu:.1f} s CPU, {wall:.1f} s wall; later cached."
@@ -266,6 +276,7 @@ def command(section: str, options: argparse.Namespace) -> str:
     for flag, of_section in (
         ("sizes", "speed"), ("repeats", "speed"), ("eflomal-repeats", "speed"),
         ("profile-size", "profile"), ("profile-join", "profile"), ("memory-sizes", "memory"),
+        ("memory-iterations", "memory"),
         ("traffic-sizes", "workers"), ("out-of-core", "out-of-core"),
         ("memory-limit", "out-of-core"),
     ):  # fmt: skip
@@ -313,6 +324,9 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--profile-size", type=int, default=30_000)
     parser.add_argument("--profile-join", type=int, default=1, help="so many lines made one")
     parser.add_argument("--memory-sizes", type=_sizes, default=[300_000, 1_000_000])
+    parser.add_argument(
+        "--memory-iterations", type=int, default=5, help="fast_align's: fewer are as large"
+    )
     parser.add_argument("--traffic-sizes", type=_sizes, default=[30_000, 100_000, 1_000_000])
     parser.add_argument("--out-of-core", type=int, default=10_000_000)
     parser.add_argument("--memory-limit", default="8GiB")

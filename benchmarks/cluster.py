@@ -24,7 +24,7 @@ sys.path.insert(0, str(REPOSITORY / "tests" / "cluster"))
 
 from by_hand import ByHand, ended  # noqa: E402
 from hosts import SHARED, Lan, why_not  # noqa: E402
-from launched import predictions  # noqa: E402
+from launched import CELLS, predictions  # noqa: E402
 from measured import PLACE, note, read, timed  # noqa: E402
 
 from weam_ray.artifacts import Store, package_versions  # noqa: E402
@@ -100,7 +100,7 @@ def _times(figures: Figures) -> str:
     names = {
         "submit, to ray up's end": "`weam-ray submit` until `ray up` has ended",
         "submit, to first cell running": "`weam-ray submit` until the first cell runs",
-        "submit, to the report": "`weam-ray submit` until the report is on the laptop (4 cells)",
+        "submit, to the report": f"the same until the report is on the laptop ({CELLS} cells)",
         "ray submit, eight tasks on both hosts": "`ray submit`, eight tasks on both hosts",
         "a killed worker is started again": "Ray killed on a worker, until the head restarted it",
         "ray down": "`ray down`",
