@@ -99,6 +99,21 @@ def test_a_machine_that_can_not_take_part_is_named_with_why(
     assert "10.0.0.2: " in str(refused.value) and "10.0.0.1: " not in str(refused.value)
 
 
+def test_a_machine_that_is_lost_while_it_is_asked_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    alive = [{"NodeID": node, "NodeManagerAddress": address} for node, address in NODES.items()]
+
+    def ask(asked: dict[str, str], probe: Bucket, said: str, seconds: float) -> dict[str, _Answer]:
+        assert asked == NODES
+        alive.pop()
+        return {"n1": _answer(probe, "n1", said), "n2": _Answer("The task is not schedulable")}
+
+    monkeypatch.setattr(machines, "_alive", lambda: list(alive))
+    monkeypatch.setattr(machines, "_ask", ask)
+    assert check_machines(tmp_path / "shared") == ["10.0.0.1"]
+
+
 def test_a_folder_that_the_sweeps_own_machine_can_not_write_is_said_as_such(
     second: Callable[[Machine], None], tmp_path: Path
 ) -> None:

@@ -62,7 +62,7 @@ def check_machines(storage: str | Path, *, seconds: float = _SECONDS) -> list[st
         seconds: how long a machine may take to answer.
 
     Returns:
-        The machines' addresses.
+        The machines' addresses; one that was lost meanwhile is not among them.
 
     Raises:
         ResourceError: a machine lacks the folder, sees another one, can't write to it, has other
@@ -76,9 +76,12 @@ def check_machines(storage: str | Path, *, seconds: float = _SECONDS) -> list[st
         machines = {node["NodeID"]: node["NodeManagerAddress"] for node in _alive()}
         own = _answer(probe, _OWN, said)
         answers = _ask(machines, probe, said, seconds)
+        # Ray takes a while to see that a machine is gone; the others are not refused for it.
+        left = {node["NodeID"] for node in _alive()}
         problems = {
             machines[node]: _problem(answer, own, probe, node, said)
             for node, answer in answers.items()
+            if node in left
         }
     finally:
         probe.remove_all()
