@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from by_hand import EVERYTHING, ByHand, drafts, ended, forget, kill, wait_for
 from hosts import SHARED, Lan, why_not
 from launched import hosts_at_work, predictions
 from measured import note
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from weam_ray.alignment import AlignmentConfig, align_table
@@ -26,6 +27,7 @@ from weam_ray.artifacts import Store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.thorough, pytest.mark.slow, pytest.mark.timeout(600)]
 
+FloatArray = NDArray[np.float32]
 CELLS = 4
 TINY = (
     "base.steps=20",
@@ -39,8 +41,10 @@ TINY = (
 )
 LONG = 600
 """Steps of a cell that can be told to go while it trains."""
-TOLERANCE = 1e-4
-"""Of weights after ten steps: two workers sum the same gradients in another order."""
+TOLERANCE = 1e-3
+"""How far two workers end from one, of the way that training went: they sum the same gradients in
+another order. Not of each weight by itself: a key's bias has no gradient but rounding, and Adam
+makes steps of it as long as any."""
 
 
 @pytest.fixture(scope="module")
@@ -218,10 +222,19 @@ def test_two_machines_that_train_one_encoder_together_end_where_one_does(
     study.run(tmp_path / "log", *one_cell)
     (together,) = (study.store / "encoder").iterdir()
     alone = undisturbed.store / "encoder" / together.name
-    one, two = (load_file(folder / "model.safetensors") for folder in (alone, together))
-    largest = max(float(np.abs(one[name] - two[name]).max()) for name in one)
-    note("two workers on two hosts against one", largest_difference=largest, steps=10)
-    assert one.keys() == two.keys() and largest < TOLERANCE
+    (base,) = (study.store / "base").iterdir()
+    start, one, two = (
+        load_file(folder / "model.safetensors") for folder in (base, alone, together)
+    )
+    assert one.keys() == two.keys()
+    apart = _distance(one, two) / _distance(one, start)
+    note("two workers on two hosts against one", apart=apart, steps=10)
+    assert apart < TOLERANCE
+
+
+def _distance(one: Mapping[str, FloatArray], two: Mapping[str, FloatArray]) -> float:
+    squares = (float(((one[name] - two[name]) ** 2).sum()) for name in one)
+    return float(np.sqrt(sum(squares)))
 
 
 def test_after_the_head_was_killed_the_same_command_goes_on(
