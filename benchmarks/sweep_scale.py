@@ -112,7 +112,7 @@ def plan(folder: Path) -> None:
 
 
 def resume(folder: Path) -> int:
-    """Returns the number of jobs that would run."""
+    """Returns the number of steps that would be made, by jobs or beside them."""
     from weam_ray.on_ray.jobs import PlannedJobs, cell_jobs, shared_jobs
     from weam_ray.sweep import refuse_what_cannot_run
 
@@ -122,7 +122,7 @@ def resume(folder: Path) -> int:
     jobs.add(cell_jobs(found, study.resources))
     waiting = len(jobs.waiting())
     assert (jobs.take(None) is None) == (waiting == 0)
-    return waiting
+    return len(found.missing)
 
 
 def half(folder: Path) -> None:
