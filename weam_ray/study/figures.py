@@ -35,8 +35,8 @@ _MARKERS = {
 _SETTINGS = {"svg.hashsalt": "weam_ray", "svg.fonttype": "none", "pdf.fonttype": 42}
 _MARGIN = 0.1
 """Inches around all that is drawn."""
-_MOST_PANELS = 24
-"""A figure of more is longer than any page, and its time grows with every panel."""
+_MOST_PANELS = 12
+"""A figure of more is longer than a page, and its time grows with every panel."""
 _METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
