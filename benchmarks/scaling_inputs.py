@@ -73,26 +73,29 @@ def _peak_bytes() -> int:
 
 def _tracking_seconds(folder: Path) -> float:
     """Of the driver, for a cell in MLflow's SQLite: two curves of 40 points, scores, two files."""
-    from weam_ray.on_ray.tracking import CurvePoint, Tracker
+    from weam_ray.on_ray.mlflow_runs import CellFacts, CellOutcome, CurvePoint, StudyRuns
 
-    tracker = Tracker.open(None, folder, "cells", {})
     files = [folder / "predictions.parquet", folder / "record.json"]
     for file in files:
         file.write_bytes(bytes(50_000))
+    curves = [
+        CurvePoint(f"{stage}/loss", 1.0, step)
+        for stage in ("pretraining", "finetuning")
+        for step in range(40)
+    ]
+    scores = {f"accuracy/{language}": 0.5 for language in "abcdefghijklmno"}
+    outcome = CellOutcome(curves=curves, scores=scores, files=files)
+    place = f"sqlite:///{folder / 'mlflow.db'}"
+    runs = StudyRuns.open(place, "cells", {}, folder / "mlflow")
+    runs.begin()
     begun = time.monotonic()
     for number in range(_CELLS):
-        cell = f"transfer/{number}"
-        tracker.start_cell(cell, cell, {"size": number, "method": "weam", "seed": 0})
-        for stage in ("pretraining", "finetuning"):
-            points = [CurvePoint(f"{stage}/loss", 1.0, step) for step in range(40)]
-            tracker.curve(cell, points)
-        tracker.scores(cell, {f"accuracy/{language}": 0.5 for language in "abcdefghijklmno"})
-        tracker.files(cell, files)
-        tracker.end_cell(cell, "FINISHED")
+        factors = {"size": number, "method": "weam", "seed": 0}
+        cell = CellFacts(address=f"transfer/{number}", name=f"cell {number}", factors=factors)
+        runs.start_cell(cell)
+        runs.finish_cell(cell, outcome)
     taken = time.monotonic() - begun
-    tracker.end("FINISHED")
-    if tracker.problem:
-        raise SystemExit(f"MLflow was not written to: {tracker.problem}")
+    runs.end("FINISHED")
     return taken / _CELLS
 
 
