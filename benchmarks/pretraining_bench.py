@@ -118,7 +118,7 @@ def artificial(pairs: int) -> PairSet:
 
 def real(source: Path, target: Path, languages: list[str], limit: int) -> PairSet:
     from weam_ray.alignment import AlignmentConfig, align_table
-    from weam_ray.corpus import CorpusConfig, build_corpus
+    from weam_ray.corpus import CorpusConfig, build_corpus, read_corpus, write_corpus
 
     config = CorpusConfig(
         domain="bitext",
@@ -127,7 +127,9 @@ def real(source: Path, target: Path, languages: list[str], limit: int) -> PairSe
         source=source,
         target=target,
     )
-    pairs = build_corpus(config).pairs.slice(0, limit)
+    with tempfile.TemporaryDirectory() as folder:
+        write_corpus(build_corpus(config), Path(folder))
+        pairs = read_corpus(Path(folder)).slice(0, limit)
     links, _ = align_table(pairs, AlignmentConfig())
     name = f"{source.name.split('.')[0]} {'-'.join(languages)}"
     return PairSet(name=name, source=languages[0], target=languages[1], pairs=pairs, links=links)
