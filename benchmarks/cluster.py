@@ -107,7 +107,8 @@ def _times(figures: Figures) -> str:
         "after ray down, until the workers noticed": "after it, until Ray on the workers ended",
         "make cluster-test": "all of `make cluster-test`",
     }
-    rows = [f"| {text} | {figures[name]['seconds']} |" for name, text in names.items()]
+    found = {text: figures[name] for name, text in names.items() if name in figures}
+    rows = [f"| {text} | {figure['seconds']} |" for text, figure in found.items()]
     ports = [
         f"open on {name.removeprefix('open on ')}: {figure['ports']}"
         for name, figure in figures.items()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from weam_ray.collecting import uncollected
 from weam_ray.errors import ResourceError
 
 _QUIET = {
@@ -59,7 +61,11 @@ def ray_runtime(*, cpus: int | None = None) -> Iterator[dict[str, float]]:
     finally:
         # What still runs now (corpora, after Ctrl-C) is cut off, and need not say so.
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        ray.shutdown()
+        # Cycles that Tune leaves hold actors. If another thread's collector came upon one while
+        # Ray goes down, Ray would end the process.
+        gc.collect()
+        with uncollected():
+            ray.shutdown()
 
 
 def cluster_address() -> str | None:
