@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from played import Heard
 
 from weam_ray.artifacts import Step, Store
 from weam_ray.identity import StageConfig
+from weam_ray.on_ray.desk import Desk
 from weam_ray.on_ray.jobs import Job, PlannedJobs
-from weam_ray.on_ray.tune import _Desk
-from weam_ray.progress import Progress
 
 
 class Named(StageConfig):
     """Told apart by name."""
 
     name: str
-
-
-@dataclass
-class Heard:
-    """A watcher that remembers what ended how."""
-
-    said: list[tuple[str, str]] = field(default_factory=list)
-
-    def started(self, job: Job) -> None:
-        """Nothing to remember."""
-
-    def progressed(self, job: Job, progress: Progress) -> None:
-        """Nothing to remember."""
-
-    def retried(self, job: Job, message: str) -> None:
-        """Nothing to remember."""
-
-    def finished(self, job: Job) -> None:
-        self.said.append((job.name, "done"))
-
-    def failed(self, job: Job, message: str, *, bad_input: bool) -> None:
-        self.said.append((job.name, message))
-
-    def stopped(self, job: Job) -> None:
-        self.said.append((job.name, "stopped"))
 
 
 def step(name: str) -> Step:
@@ -58,12 +33,12 @@ def job(name: str, *needs: str, threads: int = 1, gpus: float = 0.0, workers: in
     )
 
 
-def desk(folder: Path, *jobs: Job, beside: float | None = None, **free: float) -> _Desk:
+def desk(folder: Path, *jobs: Job, beside: float | None = None, **free: float) -> Desk:
     source = PlannedJobs(jobs, Store(folder), beside=beside)
-    return _Desk(source=source, watcher=Heard(), free=free)
+    return Desk(source=source, watcher=Heard(), free=free)
 
 
-def admitted(one: _Desk) -> list[str]:
+def admitted(one: Desk) -> list[str]:
     names = []
     while (found := one.admit()) is not None:
         names.append(found.name)

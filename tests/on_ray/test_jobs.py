@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from played import Heard
 from ray.exceptions import OutOfMemoryError
 from small_study import small_study
 
@@ -15,8 +16,8 @@ from weam_ray.artifacts import Step, Store
 from weam_ray.identity import StageConfig
 from weam_ray.on_ray import tune as tuning
 from weam_ray.on_ray import working
+from weam_ray.on_ray.desk import Desk
 from weam_ray.on_ray.jobs import CellJob, Job, PlannedJobs, cell_jobs, shared_jobs
-from weam_ray.progress import Progress
 from weam_ray.study.config import ResourcesConfig, StudyConfig
 from weam_ray.study.data import find_data
 from weam_ray.study.plan import Plan, make_plan
@@ -183,31 +184,6 @@ def test_a_part_of_a_gpu_beside_a_whole_one_is_refused(gpus: float) -> None:
         ResourcesConfig(cell_gpus=gpus)
 
 
-class Told:
-    """Hears what became of the jobs."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[str, str]] = []
-
-    def started(self, job: Job) -> None:
-        self.heard.append(("started", job.name))
-
-    def retried(self, job: Job, message: str) -> None:
-        self.heard.append(("retried", job.name))
-
-    def progressed(self, job: Job, progress: Progress) -> None:
-        pass
-
-    def finished(self, job: Job) -> None:
-        self.heard.append(("finished", job.name))
-
-    def failed(self, job: Job, message: str, *, bad_input: bool) -> None:
-        self.heard.append((message, job.name))
-
-    def stopped(self, job: Job) -> None:
-        self.heard.append(("stopped", job.name))
-
-
 @pytest.mark.parametrize(("kills", "end"), [(1, "finished"), (2, tuning._NO_MEMORY)])
 def test_a_job_killed_for_want_of_memory_is_tried_again_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int, end: str
@@ -215,7 +191,7 @@ def test_a_job_killed_for_want_of_memory_is_tried_again_and_the_others_go_on(
     # Such a kill ends Tune's own loop, as an error of its own: so it does here.
     killed: list[str] = []
 
-    def fit(trainable: object, desk: tuning._Desk, *rest: object) -> None:
+    def fit(trainable: object, desk: Desk, *rest: object) -> None:
         while (one := desk.admit()) is not None:
             if why := desk.lost.pop(one.name, None):
                 desk.watcher.retried(one, why)
@@ -227,14 +203,14 @@ def test_a_job_killed_for_want_of_memory_is_tried_again_and_the_others_go_on(
             desk.over(one, None)
 
     monkeypatch.setattr(tuning, "_fit", fit)
-    told = Told()
+    heard = Heard()
     source = PlannedJobs([job("big"), job("small")], Store(tmp_path))
     tuning.run_jobs(
-        source, Store(tmp_path), told, resources={"CPU": 2.0}, logs=tmp_path / "logs", retries=1
+        source, Store(tmp_path), heard, resources={"CPU": 2.0}, logs=tmp_path / "logs", retries=1
     )
-    assert [one for one in told.heard if one[1] == "big"][-1] == (end, "big")
-    assert ("retried", "big") in told.heard
-    assert ("finished", "small") in told.heard
+    assert [one for one in heard.said if one[0] == "big"][-1] == ("big", end)
+    assert ("big", "retried") in heard.said
+    assert ("small", "finished") in heard.said
 
 
 def test_the_log_of_a_job_that_says_nothing_for_long_stays_fresh(

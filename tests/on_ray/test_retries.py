@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
+import played
 import pytest
+from played import Heard, Played
 from ray import cloudpickle
 
-from weam_ray.artifacts import Artifact, Maker, Report, Resources, Step, Store, silent
+from weam_ray.artifacts import Step
 from weam_ray.identity import StageConfig
 from weam_ray.on_ray.cluster import ray_runtime
 from weam_ray.on_ray.jobs import Job, PlannedJobs
-from weam_ray.progress import Progress
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -24,18 +24,10 @@ FAILS = {"never": RETRIES + 1, "late": RETRIES, "sound": 0}
 """How often each job fails before it is made; every failure costs a new process."""
 
 
-class Stumbling(Store):
+class Stumbling(Played):
     """Counts each try in a file, and fails as often as it is told to."""
 
-    def make(
-        self,
-        step: Step,
-        maker: Maker,
-        upstream: Mapping[str, Artifact],
-        report: Report = silent,
-        resources: Resources | None = None,
-    ) -> Artifact:
-        name = step.inputs["name"]
+    def play(self, name: str) -> None:
         with open(self.root / "tries", "a", encoding="utf8") as tries:
             tries.write(f"{name}\n")
         tried = tries_of(self.root)[name]
@@ -43,44 +35,17 @@ class Stumbling(Store):
             if name == "late" and tried == 1:
                 os._exit(1)
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
-        return super().make(step, lambda work: (work.out / "x").touch(), {})
 
 
 def tries_of(root: Path) -> Counter[str]:
     return Counter((root / "tries").read_text(encoding="utf8").split())
 
 
-class Heard:
-    """A watcher that remembers."""
-
-    def __init__(self) -> None:
-        self.ended: dict[str, str] = {}
-        self.retries: Counter[str] = Counter()
-
-    def started(self, job: Job) -> None:
-        """Nothing to remember."""
-
-    def progressed(self, job: Job, progress: Progress) -> None:
-        """Nothing to remember."""
-
-    def stopped(self, job: Job) -> None:
-        """Nothing to remember."""
-
-    def finished(self, job: Job) -> None:
-        self.ended[job.name] = "done"
-
-    def failed(self, job: Job, message: str, *, bad_input: bool) -> None:
-        assert not bad_input
-        self.ended[job.name] = message
-
-    def retried(self, job: Job, message: str) -> None:
-        self.retries[job.name] += 1
-
-
 def test_a_cell_that_fails_is_tried_again_so_many_times_and_the_others_go_on(
     tmp_path: Path,
 ) -> None:
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    for module in (played, sys.modules[__name__]):
+        cloudpickle.register_pickle_by_value(module)
     store, heard = Stumbling(tmp_path / "store"), Heard()
     store.root.mkdir()
     jobs = [
@@ -102,8 +67,9 @@ def test_a_cell_that_fails_is_tried_again_so_many_times_and_the_others_go_on(
             retries=RETRIES,
         )
     assert tries_of(store.root) == {"never": 3, "late": 3, "sound": 1}
+    assert not heard.refused
     assert heard.retries == {"never": 2, "late": 2}
-    assert (heard.ended["late"], heard.ended["sound"]) == ("done", "done")
+    assert (heard.ended["late"], heard.ended["sound"]) == ("finished", "finished")
     assert "illegal memory access" in heard.ended["never"]
     log = (tmp_path / "logs" / "never.log").read_text(encoding="utf8")
     assert log.count("Traceback") == 3, "every try is in the log that is shown"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
+import played
 import pytest
+from played import Heard, Played
 from ray import cloudpickle
 
-from weam_ray.artifacts import Artifact, Maker, Report, Resources, Step, Store, silent
+from weam_ray.artifacts import Step
 from weam_ray.identity import StageConfig
 from weam_ray.on_ray.cluster import ray_runtime
 from weam_ray.on_ray.jobs import Job, PlannedJobs
-from weam_ray.progress import Progress
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -26,22 +26,13 @@ A_CELL = 0.4
 """Seconds, until two workers have made one; then there is nothing left to wait for."""
 
 
-class Working(Store):
+class Working(Played):
     """Takes its time, and writes down who made what."""
 
-    def make(
-        self,
-        step: Step,
-        maker: Maker,
-        upstream: Mapping[str, Artifact],
-        report: Report = silent,
-        resources: Resources | None = None,
-    ) -> Artifact:
-        name = step.inputs["name"]
+    def play(self, name: str) -> None:
         time.sleep(SECONDS.get(name, A_CELL if len(self.makers()) < 2 else 0.0))
         with open(self.root / "made", "a", encoding="utf8") as made:
             made.write(f"{name} {os.getpid()}\n")
-        return super().make(step, lambda work: (work.out / "x").touch(), {})
 
     def makers(self) -> set[str]:
         """Processes that have made cells."""
@@ -50,33 +41,12 @@ class Working(Store):
         return {line.split()[1] for line in lines if line.startswith("cell")}
 
 
-class Quiet:
-    """A watcher that says what fails."""
-
-    def started(self, job: Job) -> None:
-        """Nothing to say."""
-
-    def progressed(self, job: Job, progress: Progress) -> None:
-        """Nothing to say."""
-
-    def stopped(self, job: Job) -> None:
-        """Nothing to say."""
-
-    def finished(self, job: Job) -> None:
-        """Nothing to say."""
-
-    def failed(self, job: Job, message: str, *, bad_input: bool) -> None:
-        raise AssertionError(f"{job.name}: {message}")
-
-    def retried(self, job: Job, message: str) -> None:
-        """Nothing to say."""
-
-
 def test_a_second_worker_comes_to_work_although_each_cell_ends_before_it_is_up(
     tmp_path: Path,
 ) -> None:
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    store = Working(tmp_path / "store")
+    for module in (played, sys.modules[__name__]):
+        cloudpickle.register_pickle_by_value(module)
+    store, heard = Working(tmp_path / "store"), Heard()
     store.root.mkdir()
 
     def step(name: str) -> Step:
@@ -92,9 +62,10 @@ def test_a_second_worker_comes_to_work_although_each_cell_ends_before_it_is_up(
         run_jobs(
             PlannedJobs(jobs, store),
             store,
-            Quiet(),
+            heard,
             resources=resources,
             logs=tmp_path / "logs",
         )
+    assert set(heard.ended.values()) == {"finished"}
     assert len((store.root / "made").read_text("utf8").splitlines()) == CELLS + len(SECONDS)
     assert len(store.makers()) == 2, "one worker made every cell"

@@ -11,6 +11,7 @@ import pandas as pd
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from played import Heard
 from small_study import small_study
 
 from weam_ray.artifacts import Artifact, Resources, Store, ensure
@@ -23,33 +24,6 @@ from weam_ray.study.data import find_data
 from weam_ray.study.grid import expand
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-
-@dataclass
-class Heard:
-    """A watcher that remembers."""
-
-    finished_jobs: list[str] = field(default_factory=list)
-    failures: dict[str, str] = field(default_factory=dict)
-    stages: set[str] = field(default_factory=set)
-
-    def started(self, job: Job) -> None:
-        """Nothing to remember."""
-
-    def progressed(self, job: Job, progress: Progress) -> None:
-        self.stages.add(progress.stage)
-
-    def finished(self, job: Job) -> None:
-        self.finished_jobs.append(job.name)
-
-    def failed(self, job: Job, message: str, *, bad_input: bool) -> None:
-        self.failures[job.name] = message
-
-    def retried(self, job: Job, message: str) -> None:
-        """Nothing to remember."""
-
-    def stopped(self, job: Job) -> None:
-        """Nothing to remember."""
 
 
 @dataclass
@@ -111,7 +85,7 @@ def test_losses_on_four_workers_are_those_on_one(
     job = Job(name="four", steps=(four.encoder,), workers=4)
     logs = tmp_path / "logs"
     run_jobs(PlannedJobs([job], store), store, heard, resources=ray_here, logs=logs)
-    assert heard.finished_jobs == ["four"], (logs / "four.log").read_text()
+    assert heard.ended == {"four": "finished"}, (logs / "four.log").read_text()
     together = store.find(four.encoder)
     assert together is not None
     assert together.facts["workers"] == 4
@@ -137,7 +111,7 @@ def test_a_killed_worker_resumes_and_ends_where_an_undisturbed_run_does(
     job = Job(name="two", steps=(two.encoder,), workers=2)
     run_jobs(PlannedJobs([job], store), store, killer, resources=ray_here, logs=tmp_path / "logs")
     assert killer.killed_at is not None, killer.done
-    assert killer.finished_jobs == ["two"], (tmp_path / "logs" / "two.log").read_text()
+    assert killer.ended == {"two": "finished"}, (tmp_path / "logs" / "two.log").read_text()
     together = store.find(two.encoder)
     assert together is not None
     # The same sums in another order, through 300 steps of Adam.
