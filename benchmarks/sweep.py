@@ -142,7 +142,8 @@ def overhead(given: argparse.Namespace) -> Iterator[str]:
         plain = plainly(folder / "plain", wanted, cells, cores)
         standard = standardly(folder / "standard", wanted, given.standard_cells, cores)
     a_core = cells / cores
-    # Of the standard way too, the time from the first cell's first step to the last one's last.
+    # Of the standard way the time of Tuner.fit, without Ray's start: each trial starts processes of
+    # its own, so there is no first start that could be left out.
     few = given.standard_cells / cores
     yield f"{cells} cells of WEAM on {cores} cores, {plain / a_core:.2f} s of one core each, all of"
     yield "what they share made before. A core runs its cells one after the other; overhead is what"
