@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 
 import alignment_oracle as oracle
+import numpy as np
 import pytest
+from numba import njit
 
 from weam_ray.alignment import AlignmentConfig, align_words
+from weam_ray.alignment.numerics import prefetch
 
 
 def bitext(pairs: int, words: int, seed: int, longest: int = 9) -> oracle.Pairs:
@@ -55,3 +58,22 @@ def test_links_tension_and_likelihood_agree(settings, seed):
         if name == "reverse":
             mine = [{(i, j) for j, i in pair} for pair in mine]
         assert mine == links
+
+
+def test_words_that_are_never_fetched_in_time_are_found_all_the_same():
+    # Longer than the lines that are fetched ahead, and fewer records than they are fetched ahead.
+    pairs = [([f"s{n}" for n in range(90)], [f"t{n}" for n in range(70)]), (["s1"], ["t1"])]
+    config = AlignmentConfig(casefold=False)
+    made = align_words(*zip(*pairs, strict=True), config)
+    links, _, _ = oracle.train(pairs, config)
+    assert [set(pair) for pair in made.forward] == links
+
+
+def test_fetching_beyond_an_array_harms_nothing():
+    @njit
+    def fetch(array, place):
+        prefetch(array, place)
+        return array.sum()
+
+    array = np.arange(4.0)
+    assert [fetch(array, np.uint64(place)) for place in (0, 3, 4, 1 << 40)] == [6.0] * 4

@@ -41,6 +41,7 @@ from weam_ray.alignment.numerics import (
     i64,
     kernel,
     log_of,
+    prefetch,
 )
 
 LOG_UNIT = 1024.0
@@ -62,6 +63,13 @@ between the same word twice, equally far from the diagonal."""
 U = np.uint64
 ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
 """Places are unsigned in inner loops: Numba looks at the sign of every signed index."""
+
+AHEAD, FARTHER = np.uint64(8), np.uint64(16)
+"""Records of one type lie in sentences far apart: their words are fetched so many records before
+their turn, and what says where they are still earlier."""
+
+LINE = np.uint64(16)
+"""Words in a cache line."""
 
 
 class Given(NamedTuple):
@@ -94,12 +102,31 @@ RAMP = np.arange(1.0, 32769.0)
 
 
 @njit(error_model="numpy")
+def _fetch(r, tokens, starts, shape_of, rows, split_of, heights, sentence, position):  # type: ignore[no-untyped-def]
+    last = U(sentence.size - 1)
+    s = U(sentence[min(r + FARTHER, last)])
+    prefetch(starts, s)
+    prefetch(shape_of, s)
+    r = min(r + AHEAD, last)
+    s = U(sentence[r])
+    row = U(rows[U(shape_of[s])]) + U(position[r])
+    prefetch(split_of, row)
+    prefetch(heights, TWO * row)
+    begin = U(starts[s])
+    prefetch(tokens, begin)
+    prefetch(tokens, begin + LINE)
+    prefetch(tokens, begin + LINE + LINE)
+    prefetch(tokens, begin + LINE + LINE + LINE)
+
+
+@njit(error_model="numpy")
 def _collect(first, last, tokens, starts, shape_of, prior, sentence, position, dense, word):  # type: ignore[no-untyped-def]
     # Counts of the first iteration, in which all words are equally good: the prior, which is
     # positive, so that a count of zero says "not met yet". Returns how many words were met.
     _, n_of, rows, split_of, heights, slopes, slopes_at = prior
     used = ZERO
     for r in range(U(first), U(last)):
+        _fetch(r, tokens, starts, shape_of, rows, split_of, heights, sentence, position)
         s = U(sentence[r])
         begin = U(starts[s])
         shape = U(shape_of[s])
@@ -137,6 +164,7 @@ def _explain(  # type: ignore[no-untyped-def]
     nulls = feature = logs = 0.0
     product = 1.0
     for r in range(U(first), U(last)):
+        _fetch(r, tokens, starts, shape_of, rows, split_of, heights, sentence, position)
         s = U(sentence[r])
         begin = U(starts[s])
         shape = U(shape_of[s])
@@ -187,11 +215,12 @@ def discover(given, prior, records, seen, distinct, met):  # type: ignore[no-unt
     that holds no type's number.
     """
     tokens, starts, shape_of = given
-    n_of = prior.source_lengths
-    sentence, _, type_ptr = records
+    _, n_of, rows, split_of, heights, _, _ = prior
+    sentence, position, type_ptr = records
     for t in range(type_ptr.size - 1):
         words = 0
         for r in range(U(type_ptr[t]), U(type_ptr[t + 1])):
+            _fetch(r, tokens, starts, shape_of, rows, split_of, heights, sentence, position)
             s = U(sentence[r])
             begin = U(starts[s])
             for at in range(begin, begin + U(n_of[U(shape_of[s])])):
@@ -324,6 +353,7 @@ def link(  # type: ignore[no-untyped-def]
         for k in range(row_ptr[t], row_ptr[t + 1]):
             probs[row_word[k]] = row_prob[k]
         for r in range(U(type_ptr[t]), U(type_ptr[t + 1])):
+            _fetch(r, tokens, starts, shape_of, rows, split_of, heights, sentence, position)
             s = U(sentence[r])
             begin = U(starts[s])
             shape = U(shape_of[s])

@@ -9,7 +9,10 @@ import math
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 LEAST = 1e-300
@@ -114,3 +117,26 @@ def weights(counts, alpha, variational, out):  # type: ignore[no-untyped-def]
     else:
         for k in range(counts.size):
             out[k] = counts[k]
+
+
+@intrinsic
+def prefetch(typing, array, place):  # type: ignore[no-untyped-def]
+    """Have the cache line at a flat place of an array brought near.
+
+    Nothing waits for it, it changes nothing, and a place outside of the array does no harm.
+    """
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        data = context.make_array(signature.args[0])(context, builder, values[0]).data
+        line = builder.bitcast(builder.gep(data, [values[1]]), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [line.type, number, number, number]),
+            "llvm.prefetch.p0i8",
+        )
+        # For reading, into all caches, as data.
+        builder.call(function, [line, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, place), generate
