@@ -5,6 +5,7 @@ Legend: R vectors, N predictions from them, D width, E the head's inner width, V
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,10 @@ from torch import Tensor
 from weam_ray.pretraining.encoder import MaskedLM
 from weam_ray.pretraining.masking import I64
 
-_LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 27}
+_LOGITS_AT_ONCE = {"cpu": 1 << 26, "cuda": 1 << 27}
+"""Each piece reads the whole matrix twice and writes its gradient once, which on a CPU takes longer
+than a small piece's arithmetic."""
+
 _LEAST_SURE = 1e-30
 """A probability whose logarithm is surely as good as that of its logit: no denormal number."""
 
@@ -83,9 +87,8 @@ class _WeightedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        inner, weight, bias = ctx.saved_tensors
-        scale = grads[0]
-        return inner * scale, weight * scale, bias * scale, None, None, None
+        # In place: the matrix' gradient is as large as the matrix. A second call is refused.
+        return *(grad.mul_(grads[0]) for grad in ctx.saved_tensors), None, None, None
 
 
 def _forward(
@@ -99,11 +102,15 @@ def _forward(
     low: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     size = weight_VE.shape[0]
-    chunk = max(_LOGITS_AT_ONCE.get(inner_RE.device.type, 1 << 23) // size, 16)
+    most = max(_LOGITS_AT_ONCE.get(inner_RE.device.type, 1 << 23) // size, 16)
+    pieces = max(math.ceil(len(inner_RE) / most), 1)
+    chunk = max(math.ceil(len(inner_RE) / pieces), 1)
     decoder_VE, bias_low, inner_low = weight_VE.to(low), bias_V.to(low), inner_RE.to(low)
     wants = any(ctx.needs_input_grad)
     d_inner = torch.empty_like(inner_RE) if wants else inner_RE.new_empty(0)
-    d_weight = torch.zeros_like(weight_VE) if wants else inner_RE.new_empty(0)
+    d_weight = torch.empty_like(weight_VE) if wants else inner_RE.new_empty(0)
+    if wants and not len(inner_RE):
+        d_weight.zero_()
     d_bias = torch.zeros_like(bias_V) if wants else inner_RE.new_empty(0)
     nll_N = torch.empty(len(targets_N), device=inner_RE.device, dtype=weights_N.dtype)
     for begin in range(0, len(inner_RE), chunk):
@@ -127,9 +134,11 @@ def _forward(
         d_bias.add_(w[:, 0] @ p)
         weighted = (inner_RE[part] * w).to(low)
         if low == d_weight.dtype:
-            d_weight.addmm_(p_low.t(), weighted)
-        else:
+            d_weight.addmm_(p_low.t(), weighted, beta=float(begin > 0))
+        elif begin:
             d_weight.add_(p_low.t() @ weighted)
+        else:
+            d_weight.copy_(p_low.t() @ weighted)
     ctx.save_for_backward(d_inner, d_weight, d_bias)
     ctx.mark_non_differentiable(nll_N)
     return torch.dot(nll_N, weights_N), nll_N
