@@ -95,8 +95,9 @@ def against_trainer(bench: Bench) -> Iterator[str]:
 def beside(curves: dict[str, list[tuple[int, float]]]) -> Iterator[str]:
     yield f"| step | {' | '.join(curves)} |"
     yield "|---" * (len(curves) + 1) + "|"
-    for points in zip(*curves.values(), strict=True):
-        yield f"| {points[0][0]} | " + " | ".join(f"{value:.3f}" for _, value in points) + " |"
+    values = [dict(points) for points in curves.values()]
+    for step in sorted(set.intersection(*map(set, values))):
+        yield f"| {step} | " + " | ".join(f"{one[step]:.3f}" for one in values) + " |"
 
 
 class Stepper:
@@ -265,6 +266,9 @@ def main() -> None:
     parser.add_argument("--source", type=Path, help="one side of a bitext, a sentence a line")
     parser.add_argument("--target", type=Path)
     parser.add_argument("--languages", nargs=2, default=["en", "de"])
+    parser.add_argument(
+        "--vocabularies", nargs="+", type=int, default=[16_000, 119_547], help="entries"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
@@ -294,7 +298,7 @@ def main() -> None:
             folder=Path(folder),
             steps=20 if options.quick else 100,
             rounds=1 if options.quick else 3,
-            vocabularies=(2_000, 8_000) if options.quick else (16_000, 119_547),
+            vocabularies=(2_000, 8_000) if options.quick else tuple(options.vocabularies),
             shape=QUICK if options.quick else FULL,
             threads=options.threads,
             device=options.device,
