@@ -208,6 +208,27 @@ def test_a_loss_that_explodes_is_named(encoder: Path, items: pa.Table, tmp_path:
         fine_tune(encoder, items, config, tmp_path)
 
 
+def test_a_model_that_gives_no_numbers_loses_no_item_in_silence(
+    encoder: Path, items: pa.Table, tmp_path: Path
+) -> None:
+    from weam_ray.transfer.fine_tuning import PairTask
+
+    answer = PairTask.outputs
+
+    def broken(task: PairTask, found: object, rows: np.ndarray) -> np.ndarray:
+        outputs = answer(task, found, rows)
+        outputs[0, 1] = np.nan
+        return outputs
+
+    config = QUICK.model_copy(update={"steps": 2})
+    with (
+        pytest.raises(ConfigError, match="gives no number for .* rows at step"),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(PairTask, "outputs", broken)
+        fine_tune(encoder, items, config, tmp_path)
+
+
 def test_an_encoder_without_some_weights_is_refused(encoder: Path, tmp_path: Path) -> None:
     import shutil
 

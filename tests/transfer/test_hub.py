@@ -152,3 +152,29 @@ def test_a_hub_that_cannot_be_reached_is_said(
 def test_a_malformed_name_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="names no split of the Hub"):
         HubSplit.parse(text)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_data_set_that_is_a_script_is_refused_in_words(tmp_path: Path) -> None:
+    folder = tmp_path / "mirror" / "facebook" / "mlqa"
+    folder.mkdir(parents=True)
+    (folder / "mlqa.py").write_text("import datasets\n")
+    source = HubSplit("facebook/mlqa", "mlqa.en.en", "test")
+    with pytest.raises(DataError, match="datasets can't load it .*scripts are no longer") as error:
+        fetch_split(source, tmp_path / "cache", offline=True, mirror=tmp_path / "mirror")
+    assert "give their paths" in str(error.value.cure)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_files_of_a_data_set_that_are_damaged_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "mirror" / "a" / "b"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "test-00000-of-00001.parquet").write_bytes(b"PAR1 but not really PAR1")
+    write_card(folder, {"default": {"test": "data/test-*"}})
+    with pytest.raises(DataError, match="can't be read"):
+        fetch_split(
+            HubSplit("a/b", "default", "test"),
+            tmp_path / "cache",
+            offline=True,
+            mirror=tmp_path / "mirror",
+        )

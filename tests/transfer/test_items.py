@@ -101,6 +101,13 @@ def test_one_file_may_hold_several_languages_and_name_its_items(tmp_path: Path) 
         load_items(ItemsConfig(dev=str(path), languages=("en", "fr")))
 
 
+def test_a_line_without_the_language_that_others_have_is_named(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [ROWS[0] | {"language": "en"}, ROWS[1]])
+    with pytest.raises(DataError, match="this line has no language") as error:
+        load(path)
+    assert error.value.place == f"{path}:2"
+
+
 def test_patterns_find_hub_shards_of_each_language(tmp_path: Path) -> None:
     for language in ("en", "de"):
         (tmp_path / language).mkdir()
@@ -117,7 +124,7 @@ def test_patterns_find_hub_shards_of_each_language(tmp_path: Path) -> None:
     assert items_facts(table)["dev/de"] == {"items": 4, "label_shares": [0.25, 0.5, 0.25]}
 
 
-@pytest.mark.parametrize("label", ["maybe", 3, "7", True, None, -1, "-", "hidden"])
+@pytest.mark.parametrize("label", ["maybe", 3, "7", "²", True, None, -1, "-", "hidden"])
 def test_a_label_outside_the_three_is_named_with_its_line(tmp_path: Path, label: Any) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [ROWS[0], ROWS[1] | {"label": label}])
     with pytest.raises(DataError) as error:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from weam_ray.errors import ConfigError, DataError, ResourceError
 
 PREFIX = "hub:"
@@ -102,6 +104,19 @@ def _download(source: HubSplit, location: str, path: Path, place: str) -> None:
             found = datasets.load_dataset(
                 location, source.configuration, split=source.split, cache_dir=scratch
             )
+        except RuntimeError as error:
+            raise DataError(
+                f"datasets can't load it ({error})",
+                place=place,
+                cure="A data set that is a script no longer loads: fetch its files elsewhere and"
+                " give their paths.",
+            ) from error
+        except (datasets.exceptions.DatasetBuildError, pa.ArrowException) as error:
+            raise DataError(
+                f"its files can't be read ({error.__cause__ or error})",
+                place=place,
+                cure="Fetch it again, or give local files.",
+            ) from error
         except (ValueError, FileNotFoundError) as error:
             raise DataError(
                 f"no such data set, configuration or split ({error})", place=place

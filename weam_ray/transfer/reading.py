@@ -62,8 +62,11 @@ def read_nli(path: Path, language: str) -> list[NliRow]:
     for place, record in _records(path):
         if not names:
             names = _column_names(record, path)
-        if "language" in names and record[names["language"]] != language:
-            continue
+        if "language" in names:
+            if names["language"] not in record:
+                raise DataError("this line has no language, and others have", place=place)
+            if record[names["language"]] != language:
+                continue
         rows.append(_row(record, names, place, class_names))
     if not rows:
         raise DataError(f"no items in language {language!r}", place=str(path))
@@ -83,7 +86,7 @@ def label_code(value: Any, place: str, class_names: Sequence[str] = LABELS) -> i
             place=place,
             cure="Use a file with gold labels: accuracy on hidden ones would come out near 1/3.",
         )
-    if text.isdigit() and int(text) < len(class_names):
+    if text.isdecimal() and int(text) < len(class_names):
         text = class_names[int(text)]
     code = _NAMES.get(text)
     if code is None:

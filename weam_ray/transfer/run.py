@@ -255,7 +255,15 @@ class Run:
         moment.state = None
 
     def _fill(self, moment: Moment, rows: Rows) -> None:
-        moment.outputs[self._place[rows]] = self._evaluator(self._model, rows)
+        outputs = self._evaluator(self._model, rows)
+        if lost := int(np.isnan(outputs).any(axis=1).sum()):
+            raise ConfigError(
+                f"the fine-tuned model gives no number for {lost} of {len(rows)} rows at step"
+                f" {moment.step}",
+                place=f"{self._task.place}.learning_rate",
+                cure="Lower the learning rate, or use precision fp32.",
+            )
+        moment.outputs[self._place[rows]] = outputs
 
     def curve(self) -> pa.Table:
         """curve.parquet: loss, learning rate and dev scores by step."""

@@ -58,7 +58,7 @@ def mirror(tmp_path: Path) -> Path:
     return root
 
 
-def test_squad_and_mlqa_load_as_the_hub_lays_them_out(mirror: Path, tmp_path: Path) -> None:
+def test_squad_and_a_mirror_of_mlqa_load(mirror: Path, tmp_path: Path) -> None:
     config = QuestionsConfig(
         train="hub:rajpurkar/squad/plain_text/train",
         dev="hub:facebook/mlqa/mlqa.{context}.{question}/validation",
@@ -109,3 +109,6 @@ def test_patterns_name_both_languages_and_other_sets_follow(tmp_path: Path) -> N
     ]
     with pytest.raises(ConfigError, match="name no files"):
         read_questions("mlqa", QuestionsConfig(languages=("en",)))
+    twice = {"mlqa": {"test": "xquad.{context}", "languages": ("en",)}}
+    with pytest.raises(ConfigError, match="also has a set that is named 'mlqa'"):
+        question_sets("mlqa", config.model_copy(update={"also": twice}))

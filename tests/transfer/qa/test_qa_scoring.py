@@ -43,7 +43,7 @@ def test_normalisation_follows_the_answers_language(
         ("en", "house house", ["house"], 0.0, 2 * 0.5 * 1 / 1.5),
         ("en", "cat", ["dog"], 0.0, 0.0),
         ("en", "", ["dog"], 0.0, 0.0),
-        ("en", "the", ["a"], 1.0, 1.0),
+        ("en", "the", ["a"], 1.0, 0.0),
         ("es", "el perro", ["un perro"], 1.0, 1.0),
         ("de", "in dem Haus", ["das Haus"], 0.0, 2 * 0.5 * 1 / 1.5),
         ("zh", "北京市", ["北京"], 0.0, 2 * (2 / 3) * 1 / (2 / 3 + 1)),

@@ -131,39 +131,6 @@ def test_the_best_span_equals_that_of_a_loop() -> None:
         assert float(log_probability[row]) == pytest.approx(float(expected), abs=1e-4)
 
 
-def test_an_offset_that_does_not_match_its_text_is_named_and_counted(tmp_path: Path) -> None:
-    path = pointer_file(tmp_path / "dev.json", 5, 0)
-    data = json.loads(path.read_text())
-    for place in (1, 3):
-        data["data"][0]["paragraphs"][place]["qas"][0]["answers"][0]["answer_start"] += 1
-    path.write_text(json.dumps(data))
-    one = QaSet(task="x", split="dev", path=str(path), context_language="en")
-    with pytest.raises(DataError, match=r"where the context has .*\(2 questions") as error:
-        load_questions([one])
-    assert error.value.place == f"{path}: q1"
-    questions, facts = load_questions([one.model_copy(update={"mismatches": "drop"})])
-    assert questions["item"].to_pylist() == ["q0", "q2", "q4"]
-    dropped = facts["x/dev/en"]["dropped"]
-    assert dropped == {"answer offset does not match its text": 2}
-
-
-@pytest.mark.parametrize(
-    ("change", "what"),
-    [
-        ({"answers": []}, "no answer"),
-        ({"id": "q0"}, "question 'q0' is there twice"),
-        ({"answers": [{"text": "w1"}]}, "answer 'w1' at None"),
-    ],
-)
-def test_malformed_questions_are_refused(tmp_path: Path, change: dict[str, Any], what: str) -> None:
-    path = pointer_file(tmp_path / "dev.json", 3, 0)
-    data = json.loads(path.read_text())
-    data["data"][0]["paragraphs"][1]["qas"][0].update(change)
-    path.write_text(json.dumps(data))
-    with pytest.raises(DataError, match=what):
-        load_questions([QaSet(task="x", split="dev", path=str(path), context_language="en")])
-
-
 def test_files_that_are_no_squad_are_refused(tmp_path: Path, encoder: Path) -> None:
     path = tmp_path / "a.json"
     one = QaSet(task="x", split="dev", path=str(path), context_language="en")

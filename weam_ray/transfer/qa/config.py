@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from weam_ray.errors import ConfigError
 from weam_ray.identity import Placement, StageConfig
 from weam_ray.transfer.config import FineTuningConfig
 
@@ -35,7 +36,9 @@ class QaSet(StageConfig):
     """Language of the questions; None means the contexts'. MLQA has every pair."""
 
     limit: Annotated[int | None, Field(ge=1)] = None
-    """Use only so many questions, the first in the order of a hash of their id and text."""
+    """Use only so many questions of a task, split and language, the first in the order of a hash:
+    of their id where they are evaluated, so that all languages keep the same ones, of id and text
+    in training, whose ids may repeat."""
 
     mismatches: Mismatches = "refuse"
     """What to do with an answer whose offset does not match its text: stop at the first, or leave
@@ -55,7 +58,7 @@ class EvaluatedQuestions(StageConfig):
 
     A pattern is a path with ``{context}`` and ``{question}`` for the two languages, as in
     ``dev-context-{context}-question-{question}.json``, or a split of the Hub, as in
-    ``hub:facebook/mlqa/mlqa.{context}.{question}/validation``.
+    ``hub:google/xquad/xquad.{context}/validation``.
     """
 
     dev: Pattern = None
@@ -95,13 +98,14 @@ class QuestionsConfig(EvaluatedQuestions):
     """Use only so many training questions a language, the first in the order of a hash."""
 
     dev_limit: Annotated[int | None, Field(ge=1)] = None
-    """The same for dev, a pair of languages."""
+    """The same for dev, a pair of languages: the same questions in all of them."""
 
     test_limit: Annotated[int | None, Field(ge=1)] = None
     """The same for test."""
 
     mismatches: Mismatches = "refuse"
-    """What to do with an answer whose offset does not match its text."""
+    """What to do with a training answer whose offset does not match its text: refuse the file, or
+    drop the question and count it. Evaluated files with such an answer are always refused."""
 
     offline: Annotated[bool, Placement()] = False
     """Never fetch anything from the Hub: use what was fetched before."""
@@ -113,7 +117,17 @@ class QuestionsConfig(EvaluatedQuestions):
     """A folder with ``owner/name`` folders laid out as on the Hub, read in its place."""
 
     def evaluated(self, task: str) -> Mapping[str, EvaluatedQuestions]:
-        """The sets answered, by the name of their task, ``task`` being this one's."""
+        """The sets answered, by the name of their task, ``task`` being this one's.
+
+        Raises:
+            ConfigError: another set has this one's name.
+        """
+        if task in self.also:
+            raise ConfigError(
+                f"also has a set that is named {task!r}, too",
+                place=f"questions.{task}.also",
+                cure="Give it another name.",
+            )
         return {task: self, **self.also}
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ QUESTIONS_SCHEMA = pa.schema(
 character offsets of the answers in the context."""
 
 _MISMATCH = "answer offset does not match its text"
+_OTHER = "of another language, by TyDiQA's ids"
+
+_TYDIQA = {
+    "arabic": "ar", "bengali": "bn", "english": "en", "finnish": "fi", "indonesian": "id",
+    "japanese": "ja", "korean": "ko", "russian": "ru", "swahili": "sw", "telugu": "te",
+    "thai": "th",
+}  # fmt: skip
+"""TyDiQA has all languages in one file, told apart by the beginning of the id alone."""
 
 
 def question_files(task: str, config: QuestionsConfig) -> dict[str, tuple[Path, ...]]:
@@ -89,7 +98,8 @@ def _set(
             "context_language": context,
             "question_language": question,
             "limit": getattr(config, f"{split}_limit"),
-            "mismatches": config.mismatches,
+            # Only what is learnt from may shrink: what is evaluated has the items that others have.
+            "mismatches": config.mismatches if split == "train" else "refuse",
         }
     )
 
@@ -113,46 +123,77 @@ def load_questions(sets: Sequence[QaSet]) -> tuple[pa.Table, dict[str, Any]]:
 
     Raises:
         DataError: no such file, not SQuAD's json, a question without an answer, an answer offset
-            that doesn't match its text (unless the set says ``drop``), an id twice in a set that is
-            evaluated, or a set without questions.
+            that doesn't match its text (unless the set says ``drop``), an id twice in what is
+            evaluated in one language, or a file without questions in it.
     """
+    files: dict[str, list[QaSet]] = {}
+    for one in sets:
+        files.setdefault(f"{one.task}/{one.split}/{one.languages}", []).append(one)
     rows: list[dict[str, Any]] = []
     facts: dict[str, Any] = {}
-    for one in sets:
-        found, dropped = _read(one)
-        _check_ids(found, one)
-        if one.limit is not None:
-            names = [f"{row['item']} {row['question']}" for row in found]
-            found = [found[place] for place in sorted(hash_order(names, "limit")[: one.limit])]
+    for name, group in files.items():
+        found, dropped = _read_all(group)
+        chosen = _limited(found, group[0])
+        rows += chosen
+        facts[name] = {"questions": len(chosen), "dropped": dict(dropped)}
+    return pa.Table.from_pylist(rows, schema=QUESTIONS_SCHEMA), facts
+
+
+def _read_all(group: Sequence[QaSet]) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """All files of one task, split and language; what was dropped, by reason."""
+    rows: list[dict[str, Any]] = []
+    dropped = Counter({_MISMATCH: 0})
+    seen: set[str] = set()
+    for one in group:
+        every, mismatched = _read(one)
+        found = _of_language(every, one)
+        dropped[_MISMATCH] += mismatched
+        if others := len(every) - len(found):
+            dropped[_OTHER] += others
         if not found:
             raise DataError("no questions", place=one.path)
+        # TyDiQA's training file repeats ids; nothing is told apart by them in training.
+        if one.split != "train":
+            _check_ids(found, seen, one.path)
         rows += found
-        known = facts.setdefault(
-            f"{one.task}/{one.split}/{one.languages}", {"questions": 0, "dropped": {_MISMATCH: 0}}
+    return rows, dropped
+
+
+def _of_language(rows: list[dict[str, Any]], one: QaSet) -> list[dict[str, Any]]:
+    """The rows in the set's language, where ids name languages as TyDiQA's do."""
+    named = [_TYDIQA.get(row["item"].split("-")[0]) for row in rows]
+    if None in named:
+        return rows
+    own = one.context_language.split("-")[0]
+    if rows and own not in named:
+        there = ", ".join(sorted({str(name) for name in named}))
+        raise DataError(
+            f"no questions in {own}; by their ids they are in {there}",
+            place=one.path,
+            cure="Name one of these languages, or another file.",
         )
-        known["questions"] += len(found)
-        known["dropped"][_MISMATCH] += dropped
-    return pa.Table.from_pylist(rows, schema=QUESTIONS_SCHEMA), facts
+    return [row for row, name in zip(rows, named, strict=True) if name == own]
+
+
+def _limited(rows: list[dict[str, Any]], one: QaSet) -> list[dict[str, Any]]:
+    """The first rows in the order of a hash. What is evaluated goes by the id alone, so that all
+    languages are asked the same questions.
+    """
+    if one.limit is None:
+        return rows
+    train = one.split == "train"
+    names = [f"{row['item']} {row['question']}" if train else row["item"] for row in rows]
+    return [rows[place] for place in sorted(hash_order(names, "limit")[: one.limit])]
 
 
 def _read(one: QaSet) -> tuple[list[dict[str, Any]], int]:
     rows: list[dict[str, Any]] = []
     mismatched: list[tuple[str, str]] = []
     for place, context, question in _questions(one.path):
-        answers = question.get("answers") or []
-        if not answers:
-            raise DataError(
-                "no answer",
-                place=place,
-                cure="Unanswerable questions (SQuAD 2) are not part of these tasks.",
-            )
+        answers = _checked(place, context, question)
         wrong = [answer for answer in answers if not _matches(context, answer)]
         if wrong:
-            start, text = wrong[0].get("answer_start"), wrong[0].get("text")
-            there = context[start : start + len(text)] if _is_span(start, text) else None
-            mismatched.append(
-                (place, f"answer {text!r} at {start}, where the context has {there!r}")
-            )
+            mismatched.append((place, _said(context, wrong[0])))
             continue
         rows.append(
             {
@@ -197,6 +238,26 @@ def _squad(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
         raise DataError(f"not in SQuAD's format: {error} is missing", place=path) from None
 
 
+def _checked(place: str, context: Any, question: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The answers of a question whose fields are what SQuAD's are."""
+    fields = {"context": context, "question": question.get("question")}
+    for name, value in fields.items():
+        if not isinstance(value, str):
+            raise DataError(f"the {name} is {value!r}, not text", place=place)
+    answers = question.get("answers") or []
+    if not isinstance(answers, list) or not all(isinstance(one, dict) for one in answers):
+        raise DataError(
+            f"the answers are {answers!r}, not a list of text and answer_start", place=place
+        )
+    if not answers:
+        raise DataError(
+            "no answer",
+            place=place,
+            cure="Unanswerable questions (SQuAD 2) are not part of these tasks.",
+        )
+    return answers
+
+
 def _rows(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """The Hub's rows of SQuAD: id, context, question, answers with lists text and answer_start."""
     with open_parquet(Path(path)) as file:
@@ -206,14 +267,24 @@ def _rows(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
             raise DataError(f"not SQuAD's columns: no {', '.join(missing)}", place=path)
         for batch in file.iter_batches(columns=list(wanted)):
             for row in batch.to_pylist():
-                answers = row["answers"] or {"text": [], "answer_start": []}
-                pairs = zip(answers["text"], answers["answer_start"], strict=True)
+                answers = row["answers"] or {}
+                texts, starts = answers.get("text") or [], answers.get("answer_start") or []
+                if len(texts) != len(starts):
+                    raise DataError(
+                        f"{len(texts)} answers and {len(starts)} offsets",
+                        place=f"{path}: {row['id']}",
+                    )
+                pairs = zip(texts, starts, strict=True)
                 found = [{"text": text, "answer_start": start} for text, start in pairs]
                 yield f"{path}: {row['id']}", row["context"], {**row, "answers": found}
 
 
-def _is_span(start: Any, text: Any) -> bool:
-    return isinstance(start, int) and isinstance(text, str)
+def _said(context: str, answer: Mapping[str, Any]) -> str:
+    start, text = answer.get("answer_start"), answer.get("text")
+    there = None
+    if isinstance(start, int) and isinstance(text, str):
+        there = context[start : start + len(text)]
+    return f"answer {text!r} at {start}, where the context has {there!r}"
 
 
 def _matches(context: str, answer: dict[str, Any]) -> bool:
@@ -223,12 +294,8 @@ def _matches(context: str, answer: dict[str, Any]) -> bool:
     return context[start : start + len(text)] == text
 
 
-def _check_ids(rows: Sequence[dict[str, Any]], one: QaSet) -> None:
-    # TyDiQA's training file repeats ids; nothing is told apart by them in training.
-    if one.split == "train":
-        return
-    seen: set[str] = set()
+def _check_ids(rows: Sequence[dict[str, Any]], seen: set[str], path: str) -> None:
     for row in rows:
         if row["item"] in seen:
-            raise DataError(f"question {row['item']!r} is there twice", place=one.path)
+            raise DataError(f"question {row['item']!r} is there twice", place=path)
         seen.add(row["item"])

@@ -52,7 +52,7 @@ _BY_CHARACTER = {
 
 def answer_words(text: str, language: str) -> list[str]:
     """The normalised words of an answer."""
-    primary = language.split("-")[0]
+    primary = re.split("[-_]", language)[0]
     plain = text.lower().translate(_no_punctuation())
     if articles := _ARTICLES.get(primary):
         plain = articles.sub(" ", plain)
@@ -70,7 +70,8 @@ def exact_match(predicted: str, answers: Sequence[str], language: str) -> float:
 def f1(predicted: str, answers: Sequence[str], language: str) -> float:
     """Largest harmonic mean of word precision and recall over the answers.
 
-    Nothing against nothing counts 1, as in SQuAD's later scripts; MLQA's divides by zero there.
+    Nothing against nothing, as where an answer is an article alone, counts 0, though exact match is
+    then 1: so do the scripts of SQuAD 1.1 and MLQA.
     """
     return max(_f1(answer_words(predicted, language), answer_words(answer, language))
                for answer in answers)  # fmt: skip
@@ -131,7 +132,5 @@ def _no_punctuation() -> dict[int, None]:
 
 
 def _f1(predicted: Sequence[str], answer: Sequence[str]) -> float:
-    if not predicted or not answer:
-        return float(predicted == answer)
     shared = sum((Counter(predicted) & Counter(answer)).values())
-    return 2 * shared / (len(predicted) + len(answer))
+    return 2 * shared / (len(predicted) + len(answer)) if shared else 0.0
