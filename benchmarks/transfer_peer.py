@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ from weam_ray.transfer import TokenisedItems, TransferConfig, fine_tune, tokenis
 from weam_ray.transfer.classifier import load_classifier
 
 Result = TypeVar("Result")
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass
@@ -53,12 +54,14 @@ def peer_section(arguments: argparse.Namespace, scratch: Path) -> str:
     items = nli(arguments, test=False)
     encoder = arguments.encoder or untrained(items, scratch / "encoder")
     tokens = tokenise_items(items, encoder, 128)
-    peer, ours = Side(), Side()
+    peer = Side()
+    ours: dict[Precision, Side] = {"fp32": Side(), "bf16": Side()}
     for seed in range(arguments.seeds):
         print(f"seed {seed}: Trainer", flush=True)
         run_peer(peer, encoder, items, seed, arguments, scratch / "peer")
-        print(f"seed {seed}: weam_ray", flush=True)
-        run_ours(ours, encoder, items, tokens, seed, arguments, scratch)
+        for precision, side in ours.items():
+            print(f"seed {seed}: weam_ray, {precision}", flush=True)
+            run_ours(side, encoder, items, tokens, seed, precision, arguments, scratch)
     return peer_text(peer, ours, items, tokens, arguments)
 
 
@@ -182,11 +185,13 @@ def run_ours(
     items: pa.Table,
     tokens: TokenisedItems,
     seed: int,
+    precision: Precision,
     arguments: argparse.Namespace,
     folder: Path,
 ) -> None:
     config = TransferConfig(
         seed=seed,
+        precision=precision,
         epochs=arguments.epochs,
         learning_rate=arguments.learning_rate,
         selection=("last",),
@@ -211,7 +216,7 @@ def timed(work: Callable[[], Result]) -> tuple[Result, float]:
 
 def peer_text(
     peer: Side,
-    ours: Side,
+    ours: dict[Precision, Side],
     items: pa.Table,
     tokens: TokenisedItems,
     arguments: argparse.Namespace,
@@ -219,23 +224,26 @@ def peer_text(
     train = int(pc.sum(pc.equal(items["split"], "train")).as_py())
     share = float(tokens.lengths.mean()) / 128
     what = f"`{arguments.encoder.name}`" if arguments.encoder else "4 × 256, untrained"
+    sides = [peer, *ours.values()]
+    names = ["run_xnli-style, Trainer", *(f"weam_ray, {precision}" for precision in ours)]
     lines = [
         f"{train:,} training items, {len(tokens) - train:,} evaluated in {len(LANGUAGES)}"
         f" languages; {arguments.epochs:g} epoch(s); {arguments.seeds} seeds; encoder {what}."
-        f" Inputs fill {share:.0%} of 128 subwords. Both evaluation times hold tokenising the"
+        f" Inputs fill {share:.0%} of 128 subwords. All evaluation times hold tokenising the"
         " evaluated items and loading the model.",
         "",
-        "| | run_xnli-style, Trainer | weam_ray | ratio |",
-        "|---|---|---|---|",
-        row("fine-tuning, s", peer.training, ours.training, ratio=True),
-        row(f"evaluating {len(LANGUAGES)} languages, s", peer.evaluating, ours.evaluating, True),
-        row("English dev accuracy, %", percents(peer.english), percents(ours.english)),
-        row("mean of the others, %", percents(peer.others), percents(ours.others)),
+        f"| | {' | '.join(names)} | ratios |",
+        "|---" * (len(sides) + 2) + "|",
+        row("fine-tuning, s", [side.training for side in sides], ratios=True),
+        row(f"evaluating {len(LANGUAGES)} languages, s", [side.evaluating for side in sides], True),
+        row("English dev accuracy, %", [percents(side.english) for side in sides]),
+        row("mean of the others, %", [percents(side.others) for side in sides]),
         "",
-        difference("English", peer.english, ours.english),
-        difference("The others' mean", peer.others, ours.others),
+        *(difference(f"English, {name}", peer.english, one.english) for name, one in ours.items()),
+        *(difference(f"The others' mean, {name}", peer.others, one.others)
+          for name, one in ours.items()),
         "\n",
-    ]
+    ]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -243,17 +251,20 @@ def difference(name: str, peer: Sequence[float], ours: Sequence[float]) -> str:
     """The difference of means beside what seeds alone make of it."""
     gap = 100 * (np.mean(ours) - np.mean(peer))
     spread = 100 * np.sqrt((np.var(peer, ddof=1) + np.var(ours, ddof=1)) / len(peer))
-    return f"{name}: weam_ray − Trainer {gap:+.2f} points, standard error over seeds {spread:.2f}."
+    return (
+        f"{name}: weam_ray − Trainer {gap:+.2f} points, standard error over seeds {spread:.2f}.  "
+    )
 
 
 def percents(shares: Sequence[float]) -> list[float]:
     return [100 * share for share in shares]
 
 
-def row(name: str, peer: Sequence[float], ours: Sequence[float], ratio: bool = False) -> str:
+def row(name: str, sides: Sequence[Sequence[float]], ratios: bool = False) -> str:
     cells = [
         f"{np.mean(values):.1f} ({', '.join(f'{value:.1f}' for value in values)})"
-        for values in (peer, ours)
+        for values in sides
     ]
-    last = f"{np.mean(peer) / np.mean(ours):.2f}×" if ratio else ""
-    return f"| {name} | {cells[0]} | {cells[1]} | {last} |"
+    first, *others = (float(np.mean(values)) for values in sides)
+    last = ", ".join(f"{first / one:.2f}×" for one in others) if ratios else ""
+    return f"| {name} | {' | '.join(cells)} | {last} |"

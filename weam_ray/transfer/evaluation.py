@@ -22,6 +22,9 @@ from weam_ray.transfer.task import Outputs, Task
 Evaluator = Callable[[PreTrainedModel, Rows], Outputs]
 """The outputs of some rows by the model as it stands, in the order of the rows: (rows, K)."""
 
+_TOKENS = {"cpu": 2_048}
+"""Padded subwords in a batch, by device, where no setting says how many."""
+
 
 class LocalEvaluator:
     """Answers rows in this process, in batches of like length whatever their language."""
@@ -30,6 +33,7 @@ class LocalEvaluator:
         self.task, self.config = task, config
         self._collator = Collator(task.examples, task.targets, device)
         self._lengths = task.examples.lengths
+        self._tokens = config.evaluation_tokens or _TOKENS.get(device.type, 16_384)
 
     def __call__(self, model: PreTrainedModel, rows: Rows) -> Outputs:
         """The outputs of rows: (rows, K)."""
@@ -38,7 +42,7 @@ class LocalEvaluator:
 
     def batches(self, rows: Rows) -> list[Rows]:
         """The batches in which rows are answered, longest first."""
-        return list(evaluation_batches(rows, self._lengths[rows], self.config.evaluation_tokens))
+        return list(evaluation_batches(rows, self._lengths[rows], self._tokens))
 
     @torch.inference_mode()
     def answer(self, model: PreTrainedModel, batches: Sequence[Rows]) -> Outputs:

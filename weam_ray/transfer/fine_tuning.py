@@ -111,7 +111,7 @@ class PairTask:
 
 
 def predict(
-    model: PreTrainedModel, items: TokenisedItems, tokens: int = 16384
+    model: PreTrainedModel, items: TokenisedItems, tokens: int | None = None
 ) -> NDArray[np.float32]:
     """Log-probabilities of all N items by a classifier as it stands: (N, 3)."""
     config = TransferConfig(evaluation_tokens=tokens)
