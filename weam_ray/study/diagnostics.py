@@ -110,8 +110,11 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 
 
 def _flags(cells: Iterable[Cell], finder: Finder, view: View) -> Iterator[FlagFacts]:
-    """Flags on the items and by the rule that claims are made on, of every task and setting."""
-    found: dict[tuple[Point, str, str, str, str], list[str]] = defaultdict(list)
+    """Flags on the items and by the rule that claims are made on, of every task and setting.
+
+    A reader answers the sets of several tasks, so a flag's task is that of the set it is about.
+    """
+    found: dict[tuple[Point, str, str, str, str, str], list[str]] = defaultdict(list)
     finished: dict[tuple[Point, str, str], int] = defaultdict(int)
     for cell in cells:
         done = finder.find(cell.experiment.transfer)
@@ -121,9 +124,10 @@ def _flags(cells: Iterable[Cell], finder: Finder, view: View) -> Iterator[FlagFa
         finished[point, cell.key.task, cell.key.setting] += 1
         for flag in done.facts.get("flags", ()):
             if (flag["split"], flag["selection"]) == (view.split, selection):
-                key = (point, cell.key.task, cell.key.setting, flag["language"], flag["kind"])
-                found[key].append(flag["message"])
-    for (point, task, setting, language, kind), messages in found.items():
+                # Cells of stores that are older than flags' tasks have none in their records.
+                about = flag.get("task", cell.key.task), flag["language"], flag["kind"]
+                found[point, cell.key.task, cell.key.setting, *about].append(flag["message"])
+    for (point, own, setting, task, language, kind), messages in found.items():
         yield FlagFacts(
             point=point,
             task=task,
@@ -131,7 +135,7 @@ def _flags(cells: Iterable[Cell], finder: Finder, view: View) -> Iterator[FlagFa
             language=language,
             kind=kind,
             cells=len(messages),
-            of=finished[point, task, setting],
+            of=finished[point, own, setting],
             message=messages[0],
         )
 

@@ -126,6 +126,7 @@ class FlagFacts:
 
     point: Point
     task: str
+    """Of the scored set: XQuAD of a reader that learnt for MLQA."""
     setting: str
     language: str
     kind: str

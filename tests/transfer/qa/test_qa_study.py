@@ -165,7 +165,11 @@ def test_the_page_is_written_for_answers_with_their_sanity_rows_and_gates(
     assert "mlqa, zero-shot, test items" in page
     assert facts.language_names["qaa-en"].endswith("asked in English")
     # Four steps teach nothing, and the page and the terminal must say so.
-    assert "near-chance" in {flag.kind for flag in facts.diagnostics.flags}
+    chance = [flag for flag in facts.diagnostics.flags if flag.kind == "near-chance"]
+    assert {flag.task for flag in chance} == {"mlqa", "xquad"}
+    assert {(flag.cells, flag.of) for flag in facts.diagnostics.flags} == {(1, 1)}
+    xquad = next(flag for flag in chance if flag.task == "xquad")
+    assert xquad.language in ("en", "qaa") and xquad.message.startswith("F1 ")
     assert 'id="flags"' in page and "Beside accuracy" in page
     said_in_terminal = list(guard_lines(facts))
     assert any(line.startswith("GATE FAILS") for line in said_in_terminal)
