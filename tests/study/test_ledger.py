@@ -57,6 +57,19 @@ FACTS: Mapping[str, dict[str, Any]] = {
     },
     "encoder": {"steps": 4, "epochs_by_set": {"en-de/law": 2.5, "replay": 0.5}},
 }
+FLAGS = [
+    {
+        "kind": "near-chance",
+        "task": "xnli",
+        "language": language,
+        "split": split,
+        "selection": selection,
+        "message": f"chance in {language} {split}",
+    }
+    for language in ("de", "fr")
+    for split in ("dev", "test")
+    for selection in SELECTIONS
+]
 
 
 def accuracy(cell: Cell, language: str) -> float:
@@ -144,6 +157,7 @@ def _write(work: Work, cell: Cell) -> None:
         return
     pq.write_table(scores(work.step, cell), work.out / "scores.parquet")
     if work.step.stage == "transfer":
+        work.facts["flags"] = FLAGS
         pq.write_table(predictions(cell), work.out / "predictions.parquet")
 
 

@@ -45,6 +45,7 @@ def _flags(source: ReportInput) -> Table:
             *_TASK,
             *_POINT,
             Column(key="language", heading="language"),
+            Column(key="split", heading="items"),
             Column(key="cells", heading="cells"),
             Column(key="message", heading="figures of the first"),
         ),
@@ -55,6 +56,7 @@ def _flags(source: ReportInput) -> Table:
                 "task": one.task,
                 "setting": one.setting,
                 "language": one.language,
+                "split": one.split,
                 "cells": f"{one.cells} of {one.of}",
                 "message": one.message,
             }

@@ -53,7 +53,7 @@ def read_diagnostics(
     found = list(cells)
     return Diagnostics(
         gaps=tuple(gaps(results, view, source)),
-        flags=tuple(_flags(found, finder, view)),
+        flags=tuple(_flags(found, finder, results, view)),
         probes=tuple(_probes(found, finder)),
         encoder_links=tuple(_encoder_links(found, finder)),
         layers=layers,
@@ -109,35 +109,50 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(known.mean()) if len(known) else math.nan
 
 
-def _flags(cells: Iterable[Cell], finder: Finder, view: View) -> Iterator[FlagFacts]:
-    """Flags on the items and by the rule that claims are made on, of every task and setting.
+def _flags(
+    cells: Iterable[Cell], finder: Finder, results: Results, view: View
+) -> Iterator[FlagFacts]:
+    """Flags by each cell's first rule, of every task and setting, on the items that claims are made
+    on; of a language that has none of these, on those it has.
 
     A reader answers the sets of several tasks, so a flag's task is that of the set it is about.
     """
-    found: dict[tuple[Point, str, str, str, str, str], list[str]] = defaultdict(list)
+    found: dict[tuple[Point, str, str, str, str, str, str], list[str]] = defaultdict(list)
+    reported = _scored(results, view.split)
     finished: dict[tuple[Point, str, str], int] = defaultdict(int)
     for cell in cells:
         done = finder.find(cell.experiment.transfer)
         if done is None:
             continue
-        point, selection = _point(cell), cell.config.fine_tuning.selection[0]
-        finished[point, cell.key.task, cell.key.setting] += 1
+        point, own, setting = _point(cell), cell.key.task, cell.key.setting
+        selection = cell.config.fine_tuning.selection[0]
+        finished[point, own, setting] += 1
         for flag in done.facts.get("flags", ()):
-            if (flag["split"], flag["selection"]) == (view.split, selection):
-                # Cells of stores that are older than flags' tasks have none in their records.
-                about = flag.get("task", cell.key.task), flag["language"], flag["kind"]
-                found[point, cell.key.task, cell.key.setting, *about].append(flag["message"])
-    for (point, own, setting, task, language, kind), messages in found.items():
+            # Cells of stores that are older than flags' tasks have none in their records.
+            task, language, split = flag.get("task", own), flag["language"], flag["split"]
+            elsewhere = split != view.split and (done.address, task, language) in reported
+            if flag["selection"] == selection and not elsewhere:
+                key = (point, own, setting, task, language, split, flag["kind"])
+                found[key].append(flag["message"])
+    for (point, own, setting, task, language, split, kind), messages in found.items():
         yield FlagFacts(
             point=point,
             task=task,
             setting=setting,
             language=language,
+            split=split,
             kind=kind,
             cells=len(messages),
             of=finished[point, own, setting],
             message=messages[0],
         )
+
+
+def _scored(results: Results, split: str) -> set[tuple[str, str, str]]:
+    """(cell, task, language) of everything that has rows of a split."""
+    rows = results.rows[results.rows["split"] == split]
+    columns = (rows[name].to_numpy(object) for name in ("cell", "task", "language"))
+    return set(zip(*columns, strict=True))
 
 
 def _probes(cells: Iterable[Cell], finder: Finder) -> Iterator[ProbeFacts]:

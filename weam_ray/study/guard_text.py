@@ -39,6 +39,5 @@ def _flag(flag: FlagFacts) -> str:
     point = flag.point
     parts = [point.domain, point.pair, str(point.size or ""), point.method, flag.task, flag.setting]
     name = ".".join(part for part in parts if part)
-    return (
-        f"{flag.kind}: {name} in {flag.language} ({flag.cells} of {flag.of} cells): {flag.message}"
-    )
+    where = f"{flag.language}, {flag.split} items ({flag.cells} of {flag.of} cells)"
+    return f"{flag.kind}: {name} in {where}: {flag.message}"

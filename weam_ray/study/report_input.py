@@ -129,6 +129,8 @@ class FlagFacts:
     """Of the scored set: XQuAD of a reader that learnt for MLQA."""
     setting: str
     language: str
+    split: str
+    """That claims are made on, unless the language has no such items."""
     kind: str
     cells: int
     """Cells of this configuration that are flagged so."""
