@@ -1,15 +1,37 @@
-"""What stands beside results of every task and setting: flags, gates, sanity rows."""
+"""Results of every setting and task are answered by, and stand beside, what belongs to them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from planned_study import read_small, store_of
+import pytest
+from planned_study import LANGUAGES, plan_of, read_small, store_of
 from test_ledger import facts_of, finished
 
+from weam_ray.study.analysis import analyse
+from weam_ray.study.answer import answer
 from weam_ray.study.diagnostics import read_diagnostics
+from weam_ray.study.gates import study_gates
 from weam_ray.study.ledger import Shelf
+from weam_ray.study.planned_power import planned_grid
+from weam_ray.study.report_input import ReportInput
+
+TRAINED = {"train_languages": list(LANGUAGES)}
+GRID: dict[str, Any] = {
+    "pair": ["en-de", "en-fr"],
+    "size": 4,
+    "method": ["none", "random", "weam"],
+    "setting": "translate-train",
+    "seed": [0, 1],
+}
+
+
+def run(folder: Path, **changes: Any) -> ReportInput:
+    """What a study's report is given after every cell was run."""
+    study = read_small(folder, **changes)
+    return facts_of(study, finished(study), store_of(study))
 
 
 def test_a_language_is_flagged_on_the_items_it_has(tmp_path: Path) -> None:
@@ -25,3 +47,49 @@ def test_a_language_is_flagged_on_the_items_it_has(tmp_path: Path) -> None:
     said = {(one.language, one.split): one.message for one in found.flags}
     assert said["fr", "dev"] == "chance in fr dev" and said["de", "test"] == "chance in de test"
     assert ("de", "dev") not in said
+
+
+# --- translate-train alone
+
+
+def test_a_study_of_translate_train_alone_is_answered_by_it(tmp_path: Path) -> None:
+    facts = run(tmp_path, items=TRAINED, grid=GRID)
+    assert facts.view.setting == "translate-train"
+    found = analyse(facts)
+    assert len(found.grid.cells) == 12
+    (gain,) = found.methods
+    # Each pair's cells against those that were fine-tuned in its language without any bitext.
+    assert gain.languages == ("de", "fr")
+    assert gain.effect is not None and gain.effect.value == pytest.approx(-0.5)
+    assert {language for language, _ in found.levels.languages} == {"de", "fr"}
+    assert answer(replace(facts, gates=()), found).claims
+
+
+def test_default_gates_of_translate_train_ask_what_its_cells_score(tmp_path: Path) -> None:
+    facts = run(tmp_path, items=TRAINED, grid=GRID)
+    every, blind = facts.gates
+    assert "random encoder" in every.name and "hypothesis-only" in blind.name
+    for gate in facts.gates:
+        assert gate.detail.startswith("de: base ") and "; fr: base " in gate.detail
+    assert "hypothesis-only 25.0%" in blind.detail
+
+
+def test_a_study_whose_own_setting_is_translate_train_is_answered_by_it(tmp_path: Path) -> None:
+    own = {"setting": "translate-train", "target_languages": ["de"]}
+    grid = {"size": 4, "method": ["none", "random", "weam"], "seed": [0, 1]}
+    facts = run(tmp_path, items=TRAINED, transfer=own, grid=grid)
+    assert facts.view.setting == "translate-train"
+    assert all(gate.detail.startswith("de: base ") for gate in facts.gates)
+    assert answer(replace(facts, gates=()), analyse(facts)).claims
+
+
+def test_languages_that_nothing_can_be_trained_on_are_asked_of_by_no_gate(tmp_path: Path) -> None:
+    study = read_small(tmp_path, items={"train_languages": ["en", "fr"]}, grid=GRID)
+    view = facts_of(study, plan_of(study), store_of(study)).view
+    assert {gate.languages for gate in study_gates(study, view)} == {("fr",)}
+
+
+def test_a_plan_of_translate_train_knows_what_each_cell_will_score(tmp_path: Path) -> None:
+    study = read_small(tmp_path, items=TRAINED, grid=GRID)
+    grid = planned_grid(study, plan_of(study).cells)
+    assert {tuple(sorted(found)) for found in grid.languages.values()} == {("de",), ("fr",)}

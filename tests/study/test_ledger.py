@@ -78,26 +78,33 @@ def accuracy(cell: Cell, language: str) -> float:
     return value + (0.5 if cell.key.setting != "zero-shot" else 0.0)
 
 
-def scores(step: Step, cell: Cell) -> pa.Table:
-    config = cell.config.transfer
+def scored(cell: Cell) -> list[str]:
+    """The languages that a cell is scored in."""
+    own = cell.config.transfer.evaluated_languages or LANGUAGES
+    return [language for language in LANGUAGES if language in own]
+
+
+def scores(cell: Cell, system: str = "encoder") -> pa.Table:
+    """Rows of a cell; of another system those beside it, which know no checkpoint rule."""
+    own = system == "encoder"
     return pa.Table.from_pylist(
         [
             {
-                "task": config.task,
+                "task": cell.config.transfer.task,
                 "language": language,
                 "split": split,
                 "selection": selection,
-                "system": "encoder",
+                "system": system,
                 "metric": "accuracy",
-                "value": accuracy(cell, language),
+                "value": accuracy(cell, language) if own else 0.25,
                 "n": 4,
                 "share_0": 0.5,
                 "share_1": 0.25,
                 "share_2": 0.25,
             }
-            for language in LANGUAGES
+            for language in scored(cell)
             for split in ("dev", "test")
-            for selection in SELECTIONS
+            for selection in (SELECTIONS if own else ("none",))
         ]
     )
 
@@ -115,7 +122,7 @@ def predictions(cell: Cell) -> pa.Table:
             "predicted": (item + item % 2 * cell.key.size) % 3,
             "log_probabilities": [-1.0, -1.0, -1.0],
         }
-        for language in LANGUAGES
+        for language in scored(cell)
         for split in ("dev", "test")
         for selection in SELECTIONS
         for item in range(4)
@@ -155,7 +162,8 @@ def _write(work: Work, cell: Cell) -> None:
         ]
         pq.write_table(pa.Table.from_pylist(rows), work.out / "scores.parquet")
         return
-    pq.write_table(scores(work.step, cell), work.out / "scores.parquet")
+    system = "hypothesis-only" if work.step.stage == "sanity" else "encoder"
+    pq.write_table(scores(cell, system), work.out / "scores.parquet")
     if work.step.stage == "transfer":
         work.facts["flags"] = FLAGS
         pq.write_table(predictions(cell), work.out / "predictions.parquet")

@@ -212,21 +212,37 @@ def strata_of(grid: Grid, a: Arm, b: Arm, languages: Languages | None = None) ->
                 continue
             key = tuple(x or y for x, y in zip(key_a, key_b, strict=True))
             bitext = cells_a[0] if cells_a[0].pair else cells_b[0]
-            asked = [
-                lang
-                for lang in (languages or grid.own)(bitext)
-                if all(lang in grid.languages[cell.address] for cell in (*cells_a, *cells_b))
-            ]
-            if asked:
+            own = (languages or grid.own)(bitext)
+            side_a, side_b = (_scored(grid, side, own) for side in (cells_a, cells_b))
+            asked = _asked(grid, (*side_a, *side_b), own)
+            if asked and side_a and side_b:
                 strata.append(
                     Stratum(
                         key=(str(key[0]), str(key[1]), int(key[2] or 0), str(key[3])),
                         languages=tuple(asked),
-                        a=tuple(cells_a),
-                        b=tuple(cells_b),
+                        a=tuple(side_a),
+                        b=tuple(side_b),
                     )
                 )
     return sorted(strata, key=lambda one: one.key)
+
+
+def _scored(grid: Grid, cells: Sequence[Cell], languages: Sequence[str]) -> list[Cell]:
+    """The cells without those that no bitext ties to these languages and that have none of them.
+
+    Under translate-train a cell without bitext is scored in the language it was trained on: that of
+    another pair has no part in this one.
+    """
+    return [
+        cell
+        for cell in cells
+        if cell.pair or not grid.languages[cell.address].isdisjoint(languages)
+    ]
+
+
+def _asked(grid: Grid, cells: Sequence[Cell], languages: Sequence[str]) -> list[str]:
+    """Of these languages those that every cell is scored in."""
+    return [one for one in languages if all(one in grid.languages[cell.address] for cell in cells)]
 
 
 def _kinds(cells: Iterable[Cell], apart: set[str]) -> dict[tuple[str | int, ...], list[Cell]]:
@@ -258,14 +274,12 @@ def level(grid: Grid, arm: Arm, languages: Languages | None = None) -> Matched |
     kinds: dict[tuple[str | int, ...], list[Cell]] = _kinds(grid.taken(arm), set())
     strata = []
     for (domain, pair, size, regime), cells in kinds.items():
-        asked = [
-            lang
-            for lang in (languages or grid.own)(cells[0])
-            if all(lang in grid.languages[cell.address] for cell in cells)
-        ]
-        if asked:
+        own = (languages or grid.own)(cells[0])
+        side = _scored(grid, cells, own)
+        asked = _asked(grid, side, own)
+        if asked and side:
             key = (str(domain), str(pair), int(size), str(regime))
-            strata.append(Stratum(key=key, languages=tuple(asked), a=tuple(cells), b=()))
+            strata.append(Stratum(key=key, languages=tuple(asked), a=tuple(side), b=()))
     return match_strata(grid, strata) if strata else "no such cell has finished"
 
 

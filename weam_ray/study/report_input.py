@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from weam_ray.study.results import Results, View
@@ -248,8 +249,9 @@ class ReportInput:
     """Accuracy of a blind guess."""
     gates: tuple[Gate, ...] = ()
     sanity: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """scores.parquet of the sanity rows: task, language, split, selection, system, metric, value,
-    n, share_0, share_1, share_2. ``selection`` is not looked at: nothing is selected there."""
+    """scores.parquet of the sanity rows of every task and setting: task, setting, language, split,
+    selection, system, metric, value, n, share_0, share_1, share_2. ``selection`` is not looked at:
+    nothing is selected there."""
     corpora: tuple[CorpusFacts, ...] = ()
     aligners: tuple[AlignerFacts, ...] = ()
     retrieval: tuple[RetrievalFacts, ...] = ()
@@ -262,6 +264,17 @@ class ReportInput:
     provenance: Provenance = field(default_factory=Provenance)
     target_gain: float = 0.02
     """The gain d of "how many pairs for +d points?", as a share (0.02 = 2 points)."""
+
+    @property
+    def view_sanity(self) -> pd.DataFrame:
+        """The sanity rows beside the measurement that claims are made on."""
+        rows = self.sanity
+        if rows.empty:
+            return rows
+        kept = np.ones(len(rows), bool)
+        for column in ("task", "setting", "split", "metric"):
+            kept &= (rows[column] == getattr(self.view, column)).to_numpy(bool)
+        return rows[kept]
 
     @property
     def failed_gates(self) -> tuple[Gate, ...]:

@@ -16,9 +16,10 @@ from weam_ray.experiment import MAKERS
 from weam_ray.study.bundle import bundle_of
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.data import find_data
+from weam_ray.study.gates import study_gates
 from weam_ray.study.grid import Cell, expand
 from weam_ray.study.guard_text import gate_plan, guard_lines
-from weam_ray.study.ledger import Invocation, report_input, result_rows, study_gates, study_view
+from weam_ray.study.ledger import Invocation, report_input, result_rows, study_view
 from weam_ray.study.plan import Plan, make_plan
 from weam_ray.study.planned_power import planned_power
 from weam_ray.study.report import write_report
