@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from planned_study import LANGUAGES, plan_of, read_small, store_of
 from test_ledger import facts_of, finished
@@ -13,10 +14,13 @@ from test_ledger import facts_of, finished
 from weam_ray.study.analysis import analyse
 from weam_ray.study.answer import answer
 from weam_ray.study.diagnostics import read_diagnostics
+from weam_ray.study.fact_tables import fact_tables
 from weam_ray.study.gates import study_gates
 from weam_ray.study.ledger import Shelf
 from weam_ray.study.planned_power import planned_grid
+from weam_ray.study.report import write_report
 from weam_ray.study.report_input import ReportInput
+from weam_ray.study.tables import languages
 
 TRAINED = {"train_languages": list(LANGUAGES)}
 GRID: dict[str, Any] = {
@@ -43,7 +47,7 @@ def test_a_language_is_flagged_on_the_items_it_has(tmp_path: Path) -> None:
     rows = facts.results.rows
     rows = rows[(rows["language"] != "fr") | (rows["split"] == "dev")]
     fewer = replace(facts.results, rows=rows)
-    found = read_diagnostics(plan.cells, Shelf(store), fewer, facts.view, "en", ())
+    found = read_diagnostics(plan.cells, Shelf(store), fewer, facts.view, "en", (), pd.DataFrame())
     said = {(one.language, one.split): one.message for one in found.flags}
     assert said["fr", "dev"] == "chance in fr dev" and said["de", "test"] == "chance in de test"
     assert ("de", "dev") not in said
@@ -93,3 +97,26 @@ def test_a_plan_of_translate_train_knows_what_each_cell_will_score(tmp_path: Pat
     study = read_small(tmp_path, items=TRAINED, grid=GRID)
     grid = planned_grid(study, plan_of(study).cells)
     assert {tuple(sorted(found)) for found in grid.languages.values()} == {("de",), ("fr",)}
+
+
+# --- sanity rows
+
+
+def test_sanity_rows_of_every_setting_reach_the_tables_and_the_page(tmp_path: Path) -> None:
+    facts = run(tmp_path, items=TRAINED, grid={**GRID, "setting": ["zero-shot", "translate-train"]})
+    (table,) = (one for one in fact_tables(facts) if one.name == "sanity")
+    found = {(row["setting"], row["language"]): row["hypothesis-only"] for row in table.rows}
+    expected = [("zero-shot", code) for code in LANGUAGES]
+    expected += [("translate-train", "de"), ("translate-train", "fr")]
+    assert found == dict.fromkeys(expected, 0.25)
+    beside = {(one.setting, one.blind_source, one.blind_target) for one in facts.diagnostics.gaps}
+    assert beside == {("zero-shot", 0.25, 0.25), ("translate-train", None, 0.25)}
+    page = write_report(facts, tmp_path / "report.html").read_text(encoding="utf8")
+    assert "What needs no encoder" in page and "hypothesis only, %" in page
+
+
+def test_claims_stand_beside_the_sanity_rows_of_their_own_setting(tmp_path: Path) -> None:
+    facts = run(tmp_path, items=TRAINED, grid={**GRID, "setting": ["zero-shot", "translate-train"]})
+    rows = languages(facts, analyse(facts)).rows
+    blind = [row["language"] for row in rows if row["kind"] == "sanity"]
+    assert sorted(map(str, blind)) == sorted(LANGUAGES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from weam_ray.study import wording
-from weam_ray.study.columns import COUNT, PERCENT, POINTS, Column, Row, Table
+from weam_ray.study.columns import COUNT, PERCENT, POINTS, Column, Row, Table, Value
 from weam_ray.study.diagnostics import gap_of
 from weam_ray.study.report_input import Point, ReportInput
 
@@ -22,6 +22,7 @@ def diagnostic_tables(source: ReportInput) -> Iterator[Table]:
     """The tables; some may have no rows."""
     yield _flags(source)
     yield _gaps(source)
+    yield _sanity(source)
     yield _probe(source)
     yield _encoder_links(source)
     yield _layers(source)
@@ -68,7 +69,8 @@ def _flags(source: ReportInput) -> Table:
 def _gaps(source: ReportInput) -> Table:
     return Table(
         name="gaps",
-        caption="Every task and setting: the source language, the targets, the gap between them",
+        caption="Every task and setting: the source language, the targets, the gap between them; "
+        "beside them the best of what needs no encoder (blind)",
         columns=(
             *_TASK,
             Column(key="selection", heading="checkpoint rule"),
@@ -77,6 +79,8 @@ def _gaps(source: ReportInput) -> Table:
             Column(key="source", heading=f"{source.source_language}, %", show=PERCENT),
             Column(key="target", heading="targets, %", show=PERCENT),
             Column(key="gap", heading="gap, points", show=POINTS),
+            Column(key="blind_source", heading=f"{source.source_language} blind, %", show=PERCENT),
+            Column(key="blind_target", heading="targets blind, %", show=PERCENT),
             Column(key="languages", heading="targets", show=COUNT),
             Column(key="seeds", heading="seeds", show=COUNT),
             Column(key="n", heading="items", show=COUNT),
@@ -91,12 +95,39 @@ def _gaps(source: ReportInput) -> Table:
                 "source": one.source,
                 "target": one.target,
                 "gap": gap_of(one),
+                "blind_source": one.blind_source,
+                "blind_target": one.blind_target,
                 "languages": one.languages,
                 "seeds": one.seeds,
                 "n": one.n,
             }
             for one in source.diagnostics.gaps
         ),
+    )
+
+
+def _sanity(source: ReportInput) -> Table:
+    """A row a language and a column a system; no task has all of them."""
+    names = ("task", "setting", "metric", "language")
+    found: dict[tuple[str, ...], dict[str, Value]] = {}
+    systems: dict[str, str] = {}
+    for record in source.sanity.to_dict("records"):
+        if record["split"] == source.view.split:
+            key = tuple(str(record[name]) for name in names)
+            row = found.setdefault(key, {**dict(zip(names, key, strict=True)), "n": record["n"]})
+            row[str(record["system"])] = float(record["value"])
+            systems.setdefault(str(record["system"]), wording.system_name(str(record["system"])))
+    return Table(
+        name="sanity",
+        caption="What needs no encoder, in every task, setting and language",
+        columns=(
+            *_TASK,
+            Column(key="metric", heading="metric"),
+            Column(key="language", heading="language"),
+            *(Column(key=key, heading=f"{name}, %", show=PERCENT) for key, name in systems.items()),
+            Column(key="n", heading="items", show=COUNT),
+        ),
+        rows=tuple(found.values()),
     )
 
 

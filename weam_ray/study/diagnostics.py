@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -44,15 +45,17 @@ def read_diagnostics(
     view: View,
     source: str,
     layers: tuple[LayerFacts, ...],
+    sanity: pd.DataFrame,
 ) -> Diagnostics:
     """All of them; seeds of one point of the grid are averaged.
 
     Args:
         layers: of :func:`read_retrieval`.
+        sanity: as in :class:`weam_ray.study.report_input.ReportInput`.
     """
     found = list(cells)
     return Diagnostics(
-        gaps=tuple(gaps(results, view, source)),
+        gaps=tuple(gaps(results, view, source, sanity)),
         flags=tuple(_flags(found, finder, results, view)),
         probes=tuple(_probes(found, finder)),
         encoder_links=tuple(_encoder_links(found, finder)),
@@ -60,7 +63,7 @@ def read_diagnostics(
     )
 
 
-def gaps(results: Results, view: View, source: str) -> Iterator[GapFacts]:
+def gaps(results: Results, view: View, source: str, sanity: pd.DataFrame) -> Iterator[GapFacts]:
     """Scores of every task and setting: source language, targets, and what lies between them.
 
     A target is the other language of a cell's pair; of cells without bitext every other language
@@ -70,6 +73,7 @@ def gaps(results: Results, view: View, source: str) -> Iterator[GapFacts]:
         (results.rows["split"] == view.split) & (results.rows["system"] == view.system)
     ]
     columns = ["task", "setting", "selection", "metric", "method", "domain", "pair", "size"]
+    beside = _blind_rows(sanity, view.split)
     languages, values = rows["language"].to_numpy(object), rows["value"].to_numpy(float)
     cells, counts = rows["cell"].to_numpy(object), rows["n"].to_numpy()
     # Frames of a few rows cost more than what is done with them, and there are thousands.
@@ -80,6 +84,8 @@ def gaps(results: Results, view: View, source: str) -> Iterator[GapFacts]:
         single = places[~np.isin(languages[places], _crossed(languages[places]))]
         there = languages[single]
         targets = single[np.isin(there, own) if own else there != source]
+        scored = (set(there[there == source]), set(languages[targets]))
+        blind = beside.get((str(task), str(setting), str(metric)), {})
         yield GapFacts(
             point=Point(
                 method=str(method), domain=str(domain), pair=str(pair), size=int(str(size))
@@ -90,10 +96,39 @@ def gaps(results: Results, view: View, source: str) -> Iterator[GapFacts]:
             metric=str(metric),
             source=_mean(values[single[there == source]]),
             target=_mean(values[targets]),
-            languages=len(set(languages[targets])),
+            blind_source=_best_blind(blind, scored[0]),
+            blind_target=_best_blind(blind, scored[1]),
+            languages=len(scored[1]),
             seeds=len(set(cells[places])),
             n=int(counts[places].min()),
         )
+
+
+_Blind = dict[str, dict[str, float]]
+"""Scores by system and language."""
+
+
+def _blind_rows(sanity: pd.DataFrame, split: str) -> dict[tuple[str, str, str], _Blind]:
+    """The sanity rows of a split, by task, setting and metric."""
+    found: dict[tuple[str, str, str], _Blind] = {}
+    if sanity.empty:
+        return found
+    names = ("task", "setting", "metric", "system", "language", "value")
+    rows = sanity[sanity["split"] == split]
+    for task, setting, metric, system, language, value in rows[list(names)].itertuples(index=False):
+        systems = found.setdefault((str(task), str(setting), str(metric)), {})
+        systems.setdefault(str(system), {})[str(language)] = float(value)
+    return found
+
+
+def _best_blind(systems: _Blind, languages: set[str]) -> float | None:
+    """The highest mean over the languages of any system that has all of them."""
+    means = [
+        fmean(values[language] for language in languages)
+        for values in systems.values()
+        if languages and languages <= values.keys()
+    ]
+    return max(means, default=None)
 
 
 def _crossed(languages: Iterable[str]) -> list[str]:

@@ -182,7 +182,7 @@ def report_input(
         aligners=_aligners(plan, shelf),
         retrieval=retrieval,
         diagnostics=read_diagnostics(
-            plan.cells, shelf, results, view, study.transfer.train_language, layers
+            plan.cells, shelf, results, view, study.transfer.train_language, layers, sanity
         ),
         divergences=_divergences(plan, shelf, view.task),
         objectives=_objectives(plan),

@@ -114,6 +114,10 @@ class GapFacts:
     """0-1; None where the source language was not scored (translate-train)."""
     target: float | None
     """Mean over the targets."""
+    blind_source: float | None
+    """The best of the sanity rows in the same language; None where it has none."""
+    blind_target: float | None
+    """The same over the targets."""
     languages: int
     """Targets."""
     seeds: int

@@ -16,6 +16,7 @@ from weam_ray.experiment import MAKERS
 from weam_ray.study.bundle import bundle_of
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.data import find_data
+from weam_ray.study.fact_tables import fact_tables
 from weam_ray.study.gates import study_gates
 from weam_ray.study.grid import Cell, expand
 from weam_ray.study.guard_text import gate_plan, guard_lines
@@ -179,3 +180,6 @@ def test_the_page_is_written_for_answers_with_their_sanity_rows_and_gates(
     assert any("base above word-overlap-only in en" in line for line in asked)
     metrics = {(gap.task, gap.metric) for gap in facts.diagnostics.gaps}
     assert metrics == {(task, one) for task in ("mlqa", "xquad") for one in ("exact_match", "f1")}
+    assert all(gap.blind_target is not None for gap in facts.diagnostics.gaps)
+    rows = next(one for one in fact_tables(facts) if one.name == "sanity").rows
+    assert {(row["task"], row["language"]) for row in rows} >= {("xquad", "en"), ("xquad", "qaa")}
