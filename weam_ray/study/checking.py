@@ -88,13 +88,6 @@ def _methods(study: StudyConfig) -> Iterator[Problem]:
     for where, name in used:
         if describe_method(study, name) is None:
             yield Problem(key=where, what="unknown method", value=name, valid=method_names(study))
-        elif name == RANDOM and name not in study.methods and study.base.model is not None:
-            yield Problem(
-                key=where,
-                what="it needs a base encoder trained from scratch",
-                value=name,
-                cure=f"base.model is {study.base.model}; take the method out.",
-            )
 
 
 def _languages(study: StudyConfig) -> Iterator[Problem]:
@@ -143,6 +136,12 @@ def _texts(study: StudyConfig) -> Iterator[Problem]:
             key=("text_languages",),
             what="texts is given and no language of it",
             cure="Such as: text_languages: [en, de]",
+        )
+    if not scratch and study.base.steps == 0:
+        yield Problem(
+            key=("base", "steps"),
+            what=f"0 would give base.model {study.base.model} random weights in every cell",
+            cure=f"Take it out: the random encoder is the method {RANDOM}.",
         )
     if not scratch and study.vocabulary is not None:
         yield Problem(
