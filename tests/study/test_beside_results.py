@@ -16,7 +16,9 @@ from weam_ray.study.answer import answer
 from weam_ray.study.diagnostics import read_diagnostics
 from weam_ray.study.fact_tables import fact_tables
 from weam_ray.study.gates import study_gates
-from weam_ray.study.ledger import Shelf
+from weam_ray.study.guard_text import gate_plan
+from weam_ray.study.ledger import Shelf, study_view
+from weam_ray.study.methods import planned_methods
 from weam_ray.study.planned_power import planned_grid
 from weam_ray.study.report import write_report
 from weam_ray.study.report_input import ReportInput
@@ -97,6 +99,18 @@ def test_a_plan_of_translate_train_knows_what_each_cell_will_score(tmp_path: Pat
     study = read_small(tmp_path, items=TRAINED, grid=GRID)
     grid = planned_grid(study, plan_of(study).cells)
     assert {tuple(sorted(found)) for found in grid.languages.values()} == {("de",), ("fr",)}
+
+
+# --- gates that can't be measured
+
+
+def test_a_plan_says_which_gates_its_grid_can_never_measure(tmp_path: Path) -> None:
+    study = read_small(tmp_path, grid={"method": ["none", "weam"]})
+    gates = study_gates(study, study_view(study))
+    lines = list(gate_plan(gates, planned_methods(study)))
+    wanted = [line for line in lines if "CAN'T HOLD" in line]
+    assert len(wanted) == 2 and all("no cells of the method random; add it" in one for one in wanted)
+    assert not any("CAN'T HOLD" in line for line in gate_plan(gates, ["none", "random"]))
 
 
 # --- sanity rows

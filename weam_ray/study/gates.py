@@ -13,7 +13,7 @@ from weam_ray.study.report_input import Gate as ReportedGate
 from weam_ray.study.results import BASELINE, Results, View
 from weam_ray.transfer.guards import Gate, default_gates, evaluate_gates
 
-_SYSTEMS = {BASELINE: "base", "random": "random-encoder"}
+SYSTEMS = {BASELINE: "base", "random": "random-encoder"}
 """What gates call the cells that read no bilingual text."""
 
 
@@ -25,8 +25,8 @@ def measured_gates(
     Args:
         sanity: as in :class:`weam_ray.study.report_input.ReportInput`.
     """
-    rows = results.rows[results.rows["method"].isin(list(_SYSTEMS))]
-    rows = rows.assign(system=rows["method"].map(_SYSTEMS))
+    rows = results.rows[results.rows["method"].isin(list(SYSTEMS))]
+    rows = rows.assign(system=rows["method"].map(SYSTEMS))
     known: list[Mapping[str, Any]] = [
         {str(name): value for name, value in row.items()}
         for table in (rows, sanity)

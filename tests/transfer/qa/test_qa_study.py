@@ -21,6 +21,7 @@ from weam_ray.study.gates import study_gates
 from weam_ray.study.grid import Cell, expand
 from weam_ray.study.guard_text import gate_plan, guard_lines
 from weam_ray.study.ledger import Invocation, report_input, result_rows, study_view
+from weam_ray.study.methods import planned_methods
 from weam_ray.study.plan import Plan, make_plan
 from weam_ray.study.planned_power import planned_power
 from weam_ray.study.report import write_report
@@ -176,7 +177,7 @@ def test_the_page_is_written_for_answers_with_their_sanity_rows_and_gates(
     said_in_terminal = list(guard_lines(facts))
     assert any(line.startswith("GATE FAILS") for line in said_in_terminal)
     assert any(line.startswith("FLAG near-chance: ") for line in said_in_terminal)
-    asked = list(gate_plan(study_gates(study, facts.view)))
+    asked = list(gate_plan(study_gates(study, facts.view), planned_methods(study)))
     assert any("base above word-overlap-only in en" in line for line in asked)
     metrics = {(gap.task, gap.metric) for gap in facts.diagnostics.gaps}
     assert metrics == {(task, one) for task in ("mlqa", "xquad") for one in ("exact_match", "f1")}
