@@ -134,3 +134,16 @@ def test_claims_stand_beside_the_sanity_rows_of_their_own_setting(tmp_path: Path
     rows = languages(facts, analyse(facts)).rows
     blind = [row["language"] for row in rows if row["kind"] == "sanity"]
     assert sorted(map(str, blind)) == sorted(LANGUAGES)
+
+
+# --- retrieval
+
+
+def test_retrieval_stands_beside_what_shared_subwords_find(tmp_path: Path) -> None:
+    facts = run(tmp_path, grid={"method": "weam", "size": 4})
+    tables = {one.name: one for one in fact_tables(facts)}
+    for name in ("retrieval", "retrieval_layers"):
+        found = [row["shared"] for row in tables[name].rows]
+        assert found == pytest.approx([0.3] * len(found))
+    page = write_report(facts, tmp_path / "report.html").read_text(encoding="utf8")
+    assert page.count(">by shared subwords, %</th>") == 2

@@ -147,8 +147,9 @@ def _upstream(step: Step, store: Store) -> dict[str, Artifact]:
 
 def _write(work: Work, cell: Cell) -> None:
     if work.step.stage == "retrieval":
-        both = {f"{kind}to_{side}": [0.1, 0.2] for kind in ("", "centred_")
+        both: dict[str, Any] = {f"{kind}to_{side}": [0.1, 0.2] for kind in ("", "centred_")
                 for side in ("target", "source")}  # fmt: skip
+        both["shared_subwords"] = 0.3
         rows = [
             {"language": code, "accuracy": cell.key.size / 10, "n": 4, **both} for code in LANGUAGES
         ]
@@ -299,6 +300,7 @@ def test_a_report_is_given_what_the_store_knows(study: StudyConfig) -> None:
         row for row in facts.retrieval if (row.method, row.size, row.language) == ("weam", 4, "de")
     )
     assert (one.accuracy, one.n, one.chance) == (0.4, 4, 0.25)
+    assert one.shared == pytest.approx(0.3)
     near = {one.language: one for one in facts.divergences}
     assert set(near) == {"en", "de"} and near["de"].words == 0.5 and near["de"].unseen == 0.1
     assert facts.objectives["weam"] == "weam"
@@ -314,6 +316,7 @@ def test_diagnostics_of_a_point_are_averaged_over_its_seeds(study: StudyConfig) 
     weam = next(one for one in found.probes if one.point.method == "weam" and one.language == "de")
     assert (weam.plain, weam.centred, weam.n) == (0.4, 0.5, 7)
     layers = [one for one in found.layers if one.point == weam.point]
+    assert [one.shared for one in layers] == pytest.approx([0.3, 0.3])
     assert [(one.layer, one.plain, one.centred) for one in layers] == [
         (0, pytest.approx(0.1), pytest.approx(0.1)),
         (1, pytest.approx(0.2), pytest.approx(0.2)),

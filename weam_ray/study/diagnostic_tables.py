@@ -194,6 +194,7 @@ def _layers(source: ReportInput) -> Table:
             Column(key="layer", heading="layer", show=COUNT),
             Column(key="plain", heading="found, %", show=PERCENT),
             Column(key="centred", heading="centred, %", show=PERCENT),
+            Column(key="shared", heading="by shared subwords, %", show=PERCENT),
         ),
         rows=tuple(
             {
@@ -201,6 +202,7 @@ def _layers(source: ReportInput) -> Table:
                 "layer": one.layer,
                 "plain": one.plain,
                 "centred": one.centred,
+                "shared": one.shared,
             }
             for one in source.diagnostics.layers
         ),

@@ -245,18 +245,21 @@ def read_retrieval(
     """Sentence retrieval, averaged over the seeds of a point of the grid: in each language, and at
     every layer as the mean over languages and both directions.
     """
-    languages: dict[tuple[Point, str], list[tuple[float, int]]] = defaultdict(list)
+    languages: dict[tuple[Point, str], list[tuple[float, float, int]]] = defaultdict(list)
+    alike: dict[Point, list[float]] = defaultdict(list)
     layers: dict[Point, dict[bool, list[NDArray[np.float64]]]] = {}
     seen: set[str] = set()
     for point, address, table in _tables(cells, finder, "retrieval", "retrieval.parquet"):
         if address not in seen:  # methods that share an encoder share what it retrieves
-            names = (table[name].to_pylist() for name in ("language", "accuracy", "n"))
-            for language, accuracy, n in zip(*names, strict=True):
-                languages[point, language].append((accuracy, n))
+            names = ("language", "accuracy", "shared_subwords", "n")
+            columns = (table[name].to_pylist() for name in names)
+            for language, accuracy, shared, n in zip(*columns, strict=True):
+                languages[point, language].append((accuracy, shared, n))
         seen.add(address)
         if not table.num_rows:
             continue
         own = layers.setdefault(point, {False: [], True: []})
+        alike[point] += table["shared_subwords"].to_pylist()
         for centred, (there, back) in _DIRECTIONS.items():
             own[centred].append((_by_layer(table[there]) + _by_layer(table[back])) / 2)
     return (
@@ -267,14 +270,21 @@ def read_retrieval(
                 pair=point.pair,
                 size=point.size,
                 language=language,
-                accuracy=sum(accuracy for accuracy, _ in found) / len(found),
-                n=found[0][1],
-                chance=1 / found[0][1],
+                accuracy=fmean(accuracy for accuracy, _, _ in found),
+                shared=fmean(shared for _, shared, _ in found),
+                n=found[0][2],
+                chance=1 / found[0][2],
             )
             for (point, language), found in languages.items()
         ),
         tuple(
-            LayerFacts(point=point, layer=layer, plain=plain, centred=centred)
+            LayerFacts(
+                point=point,
+                layer=layer,
+                plain=plain,
+                centred=centred,
+                shared=fmean(alike[point]),
+            )
             for point, found in layers.items()
             for layer, (plain, centred) in enumerate(
                 zip(_means(found[False]), _means(found[True]), strict=True)

@@ -87,8 +87,10 @@ class RetrievalFacts:
     domain: str = ""
     pair: str = ""
     size: int = 0
+    shared: float | None = None
+    """What counting subwords in common finds, without any vector."""
     chance: float | None = None
-    """What shared subwords alone give, or 1/n."""
+    """1/n."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +183,8 @@ class LayerFacts:
     layer: int
     plain: float
     centred: float
+    shared: float
+    """What counting subwords in common finds, the same at every layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
