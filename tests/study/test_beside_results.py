@@ -109,7 +109,8 @@ def test_a_plan_says_which_gates_its_grid_can_never_measure(tmp_path: Path) -> N
     gates = study_gates(study, study_view(study))
     lines = list(gate_plan(gates, planned_methods(study)))
     wanted = [line for line in lines if "CAN'T HOLD" in line]
-    assert len(wanted) == 2 and all("no cells of the method random; add it" in one for one in wanted)
+    assert len(wanted) == 2
+    assert all("no cells of the method random; add it to grid.method" in one for one in wanted)
     assert not any("CAN'T HOLD" in line for line in gate_plan(gates, ["none", "random"]))
 
 
@@ -147,3 +148,21 @@ def test_retrieval_stands_beside_what_shared_subwords_find(tmp_path: Path) -> No
         assert found == pytest.approx([0.3] * len(found))
     page = write_report(facts, tmp_path / "report.html").read_text(encoding="utf8")
     assert page.count(">by shared subwords, %</th>") == 2
+
+
+# --- the oracle
+
+
+def test_an_oracle_is_called_one_wherever_it_is_shown(tmp_path: Path) -> None:
+    facts = run(tmp_path, grid={"method": ["none", "weam"], "size": 4})
+    (table,) = (one for one in fact_tables(facts) if one.name == "gaps")
+    named = {(row["selection"], row["rule"]) for row in table.rows}
+    marked = "target-dev-oracle (an oracle: an upper bound, no result)"
+    assert named == {
+        ("source-dev", "source-dev"),
+        ("last", "last"),
+        ("target-dev-oracle", marked),
+    }
+    page = write_report(facts, tmp_path / "report.html").read_text(encoding="utf8")
+    oracles = [row for row in table.rows if row["rule"] == marked]
+    assert oracles and page.count(f"<td>{marked}</td>") == len(oracles)

@@ -170,6 +170,16 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
             "steps: 0",
             "the random encoder is the method random",
         ),
+        (
+            {"transfer": {"selection": ["target-dev-oracle", "last"]}},
+            "- target-dev-oracle",
+            "an upper bound. Name source-dev or last first",
+        ),
+        (
+            {"methods": {"w": {"transfer": {"selection": ["target-dev-oracle"]}}}},
+            "- target-dev-oracle",
+            "methods.w.transfer.selection.0 = 'target-dev-oracle': the first rule",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_is_named_with_its_line_and_cure(

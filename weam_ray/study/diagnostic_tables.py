@@ -73,7 +73,7 @@ def _gaps(source: ReportInput) -> Table:
         "beside them the best of what needs no encoder (blind)",
         columns=(
             *_TASK,
-            Column(key="selection", heading="checkpoint rule"),
+            Column(key="rule", heading="checkpoint rule"),
             *_POINT,
             Column(key="metric", heading="metric"),
             Column(key="source", heading=f"{source.source_language}, %", show=PERCENT),
@@ -90,6 +90,7 @@ def _gaps(source: ReportInput) -> Table:
                 **_place(one.point),
                 "task": one.task,
                 "setting": one.setting,
+                "rule": wording.rule_name(one.selection),
                 "selection": one.selection,
                 "metric": one.metric.replace("_", " "),
                 "source": one.source,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from weam_ray.study.gates import SYSTEMS
 from weam_ray.study.report_input import FlagFacts, ReportInput
+from weam_ray.study.wording import rule_name
 from weam_ray.transfer.guards import Gate
 
 _FLAGS_SHOWN = 10
@@ -25,7 +26,7 @@ def gate_plan(gates: Sequence[Gate], methods: Collection[str]) -> Iterator[str]:
         where = f" {'or' if gate.hold_in == 'any' else 'and'} ".join(gate.languages)
         yield (
             f"  {gate.name}: {gate.system} above {gate.above} in {where} by more than chance"
-            f"{margin} ({gate.task} {gate.split}, {gate.metric}, {gate.selection})"
+            f"{margin} ({gate.task} {gate.split}, {gate.metric}, {rule_name(gate.selection)})"
         )
         for method, system in SYSTEMS.items():
             if system in (gate.system, gate.above) and method not in methods:
