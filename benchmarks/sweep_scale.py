@@ -238,7 +238,7 @@ def write_diagnostic(work: Any) -> None:
     if work.step.stage == "retrieval":
         ways = ("to_target", "to_source", "centred_to_target", "centred_to_source")
         rows = [
-            {"language": code, "accuracy": draw.random(), "n": ITEMS}
+            {"language": code, "accuracy": draw.random(), "shared_subwords": 0.1, "n": ITEMS}
             | {way: draw.random(13).tolist() for way in ways}
             for code in TARGETS
         ]

@@ -81,9 +81,11 @@ def plan_command(
     """Say what a study would run and why, what is done, what it needs, and what can't exist."""
     from weam_ray.study.calibration import this_machine
     from weam_ray.study.estimate import estimate
+    from weam_ray.study.gates import study_gates
     from weam_ray.study.guard_text import gate_plan
-    from weam_ray.study.ledger import study_gates, study_view
+    from weam_ray.study.ledger import study_view
     from weam_ray.study.loss_gate import NAME, asks_for_losses
+    from weam_ray.study.methods import planned_methods
     from weam_ray.study.plan_text import plan_text
     from weam_ray.study.planned_power import planned_power, power_text
     from weam_ray.study.search import outline
@@ -96,7 +98,7 @@ def plan_command(
         typer.echo(outline(study, plan, figures))
     if study.adaptive is not None:
         typer.echo("adaptive: of the cells with bitext only those that tell most, up to its budget")
-    for line in gate_plan(study_gates(study, study_view(study))):
+    for line in gate_plan(study_gates(study, study_view(study)), planned_methods(study)):
         typer.echo(line)
     if asks_for_losses(study):
         typer.echo(f"  {NAME}")

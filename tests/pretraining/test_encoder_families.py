@@ -169,6 +169,24 @@ def test_a_local_model_is_fetched_whole(base_dir: Path, tmp_path: Path) -> None:
     assert load_tokenizer(tmp_path)("badu").input_ids == load_tokenizer(base_dir)("badu").input_ids
 
 
+def test_a_model_of_no_steps_is_its_shape_under_random_weights(
+    base_dir: Path, tmp_path: Path
+) -> None:
+    folders = [tmp_path / "first", tmp_path / "same", tmp_path / "other"]
+    for folder, seed in zip(folders, (1, 1, 2), strict=True):
+        facts = fetch_base(BaseConfig(model=str(base_dir), steps=0, seed=seed), folder)
+        assert facts["longest_row"] == 64
+    fetched, first, same, other = (
+        load_model(folder).state_dict()["bert.embeddings.word_embeddings.weight"]
+        for folder in (base_dir, *folders)
+    )
+    assert torch.equal(first, same)
+    assert first.shape == fetched.shape and not torch.equal(first, fetched)
+    assert not torch.equal(first, other)
+    own, given = (load_tokenizer(folder)("badu").input_ids for folder in (folders[0], base_dir))
+    assert own == given
+
+
 def test_a_missing_model_is_one_clear_message(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no tokenizer can be opened"):
         fetch_base(BaseConfig(model=str(tmp_path / "nowhere")), tmp_path)

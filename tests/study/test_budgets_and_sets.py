@@ -10,7 +10,7 @@ import pytest
 from planned_study import read_small, store_of, write_data
 
 from weam_ray.errors import ConfigError
-from weam_ray.experiment import EncoderStep
+from weam_ray.experiment import BaseStep, EncoderStep
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.grid import Cell, Grid, expand
 from weam_ray.study.plan import make_plan
@@ -130,6 +130,16 @@ def test_a_hub_models_name_is_what_it_is_known_by(tmp_path: Path) -> None:
         for name in ("bert-base-multilingual-cased", "xlm-roberta-base")
     )
     assert one.address != other.address
+
+
+def test_a_model_has_a_random_encoder_as_well_as_a_base_from_scratch(tmp_path: Path) -> None:
+    write_data(tmp_path / "data")
+    base = {"model": "bert-base-multilingual-cased"}
+    grid = {"method": ["none", "random"]}
+    study = read_small(tmp_path, base=base, texts=None, text_languages=[], grid=grid)
+    plain, untrained = (cell.experiment.base for cell in grid_of(study).cells)
+    assert plain.address != untrained.address
+    assert isinstance(untrained.config, BaseStep) and untrained.config.base.steps == 0
 
 
 def test_the_shape_of_a_local_model_is_read_from_its_folder(tmp_path: Path) -> None:

@@ -57,6 +57,19 @@ FACTS: Mapping[str, dict[str, Any]] = {
     },
     "encoder": {"steps": 4, "epochs_by_set": {"en-de/law": 2.5, "replay": 0.5}},
 }
+FLAGS = [
+    {
+        "kind": "near-chance",
+        "task": "xnli",
+        "language": language,
+        "split": split,
+        "selection": selection,
+        "message": f"chance in {language} {split}",
+    }
+    for language in ("de", "fr")
+    for split in ("dev", "test")
+    for selection in SELECTIONS
+]
 
 
 def accuracy(cell: Cell, language: str) -> float:
@@ -65,26 +78,33 @@ def accuracy(cell: Cell, language: str) -> float:
     return value + (0.5 if cell.key.setting != "zero-shot" else 0.0)
 
 
-def scores(step: Step, cell: Cell) -> pa.Table:
-    config = cell.config.transfer
+def scored(cell: Cell) -> list[str]:
+    """The languages that a cell is scored in."""
+    own = cell.config.transfer.evaluated_languages or LANGUAGES
+    return [language for language in LANGUAGES if language in own]
+
+
+def scores(cell: Cell, system: str = "encoder") -> pa.Table:
+    """Rows of a cell; of another system those beside it, which know no checkpoint rule."""
+    own = system == "encoder"
     return pa.Table.from_pylist(
         [
             {
-                "task": config.task,
+                "task": cell.config.transfer.task,
                 "language": language,
                 "split": split,
                 "selection": selection,
-                "system": "encoder",
+                "system": system,
                 "metric": "accuracy",
-                "value": accuracy(cell, language),
+                "value": accuracy(cell, language) if own else 0.25,
                 "n": 4,
                 "share_0": 0.5,
                 "share_1": 0.25,
                 "share_2": 0.25,
             }
-            for language in LANGUAGES
+            for language in scored(cell)
             for split in ("dev", "test")
-            for selection in SELECTIONS
+            for selection in (SELECTIONS if own else ("none",))
         ]
     )
 
@@ -102,7 +122,7 @@ def predictions(cell: Cell) -> pa.Table:
             "predicted": (item + item % 2 * cell.key.size) % 3,
             "log_probabilities": [-1.0, -1.0, -1.0],
         }
-        for language in LANGUAGES
+        for language in scored(cell)
         for split in ("dev", "test")
         for selection in SELECTIONS
         for item in range(4)
@@ -127,8 +147,9 @@ def _upstream(step: Step, store: Store) -> dict[str, Artifact]:
 
 def _write(work: Work, cell: Cell) -> None:
     if work.step.stage == "retrieval":
-        both = {f"{kind}to_{side}": [0.1, 0.2] for kind in ("", "centred_")
+        both: dict[str, Any] = {f"{kind}to_{side}": [0.1, 0.2] for kind in ("", "centred_")
                 for side in ("target", "source")}  # fmt: skip
+        both["shared_subwords"] = 0.3
         rows = [
             {"language": code, "accuracy": cell.key.size / 10, "n": 4, **both} for code in LANGUAGES
         ]
@@ -142,8 +163,10 @@ def _write(work: Work, cell: Cell) -> None:
         ]
         pq.write_table(pa.Table.from_pylist(rows), work.out / "scores.parquet")
         return
-    pq.write_table(scores(work.step, cell), work.out / "scores.parquet")
+    system = "hypothesis-only" if work.step.stage == "sanity" else "encoder"
+    pq.write_table(scores(cell, system), work.out / "scores.parquet")
     if work.step.stage == "transfer":
+        work.facts["flags"] = FLAGS
         pq.write_table(predictions(cell), work.out / "predictions.parquet")
 
 
@@ -277,6 +300,7 @@ def test_a_report_is_given_what_the_store_knows(study: StudyConfig) -> None:
         row for row in facts.retrieval if (row.method, row.size, row.language) == ("weam", 4, "de")
     )
     assert (one.accuracy, one.n, one.chance) == (0.4, 4, 0.25)
+    assert one.shared == pytest.approx(0.3)
     near = {one.language: one for one in facts.divergences}
     assert set(near) == {"en", "de"} and near["de"].words == 0.5 and near["de"].unseen == 0.1
     assert facts.objectives["weam"] == "weam"
@@ -292,6 +316,7 @@ def test_diagnostics_of_a_point_are_averaged_over_its_seeds(study: StudyConfig) 
     weam = next(one for one in found.probes if one.point.method == "weam" and one.language == "de")
     assert (weam.plain, weam.centred, weam.n) == (0.4, 0.5, 7)
     layers = [one for one in found.layers if one.point == weam.point]
+    assert [one.shared for one in layers] == pytest.approx([0.3, 0.3])
     assert [(one.layer, one.plain, one.centred) for one in layers] == [
         (0, pytest.approx(0.1), pytest.approx(0.1)),
         (1, pytest.approx(0.2), pytest.approx(0.2)),

@@ -166,9 +166,19 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
             "brings its own vocabulary",
         ),
         (
-            {"base": {"model": "bert-base-multilingual-cased"}, "grid": {"method": "random"}},
-            "method",
-            "it needs a base encoder trained from scratch",
+            {"base": {"model": "bert-base-multilingual-cased", "steps": 0}},
+            "steps: 0",
+            "the random encoder is the method random",
+        ),
+        (
+            {"transfer": {"selection": ["target-dev-oracle", "last"]}},
+            "- target-dev-oracle",
+            "an upper bound. Name source-dev or last first",
+        ),
+        (
+            {"methods": {"w": {"transfer": {"selection": ["target-dev-oracle"]}}}},
+            "- target-dev-oracle",
+            "methods.w.transfer.selection.0 = 'target-dev-oracle': the first rule",
         ),
     ],
 )

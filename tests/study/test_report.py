@@ -32,6 +32,7 @@ SANITY = pd.DataFrame(
     [
         {
             "task": "nli",
+            "setting": "zero-shot",
             "language": language,
             "split": "test",
             "selection": "",

@@ -47,7 +47,9 @@ def test_one_class_for_everything_is_flagged() -> None:
     assert kinds(np.full(600, 1)) == {"one-class", "near-chance"}
     found = flags(predictions(np.where(np.arange(600) < 592, 1, 0)))
     assert found[0].message == "98.7% of 600 predictions are neutral"
-    assert (found[0].language, found[0].split, found[0].selection) == ("de", "test", "source-dev")
+    one = found[0]
+    assert (one.task, one.language, one.split) == ("xnli", "de", "test")
+    assert one.selection == "source-dev"
 
 
 def test_a_class_that_vanished_is_flagged() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from weam_ray.pretraining.encoder import (
     longest_row,
     new_model,
     recompute_activations,
+    untrained_model,
     without_bars,
 )
 from weam_ray.pretraining.examples import Examples, build_sentences, concatenate
@@ -103,9 +105,16 @@ def train_base(
 
 
 def _untrained(config: BaseConfig, tokenizer: Any) -> MaskedLM:
+    with _drawn_by(config):
+        return encoder_and_head(new_model(config, tokenizer))
+
+
+@contextmanager
+def _drawn_by(config: BaseConfig) -> Iterator[None]:
+    """Draws initial weights from the seed, and leaves the global generator as it was."""
     with torch.random.fork_rng([]):
         torch.manual_seed(seed_word(config.seed, WEIGHTS))
-        return encoder_and_head(new_model(config, tokenizer))
+        yield
 
 
 def _batches(
@@ -117,7 +126,8 @@ def _batches(
 
 
 def fetch_base(config: BaseConfig, out: Path) -> dict[str, Any]:
-    """Copies a Hugging Face masked language model and its tokenizer into `out`.
+    """Copies a Hugging Face masked language model and its tokenizer into `out`; with `steps` 0 its
+    tokenizer and its shape, under random weights.
 
     Raises:
         ConfigError: `model` isn't set, or its head is of an unknown family.
@@ -126,7 +136,11 @@ def fetch_base(config: BaseConfig, out: Path) -> dict[str, Any]:
     if config.model is None:
         raise ConfigError("base.model is not set", cure="Name a hub model or a local folder.")
     tokenizer = load_tokenizer(config.model, config.revision)
-    model = load_model(config.model, config.revision)
+    if config.steps == 0:
+        with _drawn_by(config):
+            model = untrained_model(config.model, config.revision)
+    else:
+        model = load_model(config.model, config.revision)
     lm = encoder_and_head(model)
     special_tokens(tokenizer)
     save(model, tokenizer, out)

@@ -145,8 +145,8 @@ class BaseConfig(TrainingConfig):
     """Join two neighbouring lines of a file as `[CLS] a [SEP] b [SEP]`, so that the second segment
     and the separator are trained before any task uses them."""
     steps: int | None = Field(default=None, ge=0)
-    """Optimiser steps; 0 gives the random encoder, a sanity row of every study. With neither steps
-    nor epochs set: one epoch."""
+    """Optimiser steps; 0 gives the random encoder, a sanity row of every study: of a `model` its
+    shape under random weights. With neither steps nor epochs set: one epoch."""
     masking_rate: float = Field(default=0.15, gt=0.0, lt=1.0)
     """Probability that an ordinary token is masked (BERT: 0.15)."""
     learning_rate: float = Field(default=1e-3, gt=0)

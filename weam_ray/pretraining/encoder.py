@@ -195,11 +195,33 @@ def load_model(
         freeze_positions(model)
         return model
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"no masked language model can be opened: {_first_line(error)}",
-            place=str(folder),
-            cure="Give a save_pretrained folder or a hub name; go online once to fetch it.",
-        ) from error
+        raise _cannot_be_opened(folder, error) from error
+
+
+def untrained_model(folder: Path | str, revision: str | None = None) -> Any:
+    """A masked language model of another's shape in fp32, its weights drawn from the global torch
+    generator: nothing of the other is read but its config.
+
+    Raises:
+        DataError: there is none at `folder`.
+    """
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, revision=revision)
+        model = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise _cannot_be_opened(folder, error) from error
+    freeze_positions(model)
+    return model
+
+
+def _cannot_be_opened(folder: Path | str, error: Exception) -> DataError:
+    return DataError(
+        f"no masked language model can be opened: {_first_line(error)}",
+        place=str(folder),
+        cure="Give a save_pretrained folder or a hub name; go online once to fetch it.",
+    )
 
 
 def _refuse_other_heads(folder: Path | str, config: Any, missing: Collection[str]) -> None:

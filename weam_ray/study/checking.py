@@ -18,6 +18,7 @@ from weam_ray.study.config import StudyConfig
 from weam_ray.study.document import Key
 from weam_ray.study.methods import RANDOM, describe_method, method_names, varied
 from weam_ray.study.search import search_problems
+from weam_ray.study.wording import ORACLE
 
 _BASELINE = "none"
 """As in :mod:`.results`, which is too heavy to be loaded for reading a file."""
@@ -43,6 +44,7 @@ def problems(study: StudyConfig) -> Iterator[Problem]:
     yield from _languages(study)
     yield from _texts(study)
     yield from _items(study)
+    yield from _rules(study)
     if study.adaptive is not None and _BASELINE not in study.grid.method:
         yield Problem(
             key=("adaptive",),
@@ -88,13 +90,6 @@ def _methods(study: StudyConfig) -> Iterator[Problem]:
     for where, name in used:
         if describe_method(study, name) is None:
             yield Problem(key=where, what="unknown method", value=name, valid=method_names(study))
-        elif name == RANDOM and name not in study.methods and study.base.model is not None:
-            yield Problem(
-                key=where,
-                what="it needs a base encoder trained from scratch",
-                value=name,
-                cure=f"base.model is {study.base.model}; take the method out.",
-            )
 
 
 def _languages(study: StudyConfig) -> Iterator[Problem]:
@@ -144,6 +139,12 @@ def _texts(study: StudyConfig) -> Iterator[Problem]:
             what="texts is given and no language of it",
             cure="Such as: text_languages: [en, de]",
         )
+    if not scratch and study.base.steps == 0:
+        yield Problem(
+            key=("base", "steps"),
+            what=f"0 would give base.model {study.base.model} random weights in every cell",
+            cure=f"Take it out: the random encoder is the method {RANDOM}.",
+        )
     if not scratch and study.vocabulary is not None:
         yield Problem(
             key=("vocabulary",),
@@ -178,4 +179,25 @@ def _items(study: StudyConfig) -> Iterator[Problem]:
                 what="items.languages does not name it",
                 value=language,
                 valid=items.languages,
+            )
+
+
+def _rules(study: StudyConfig) -> Iterator[Problem]:
+    parts = ("transfer", "qa")
+    listed: list[tuple[Key, Sequence[str]]] = [
+        ((part, "selection"), getattr(study, part).selection) for part in parts
+    ]
+    listed += [
+        (("methods", name, part, "selection"), getattr(method, part).get("selection", ()))
+        for name, method in study.methods.items()
+        for part in parts
+    ]
+    for key, rules in listed:
+        if rules and rules[0] == ORACLE:
+            yield Problem(
+                key=(*key, 0),
+                what="the first rule gives the study's result, and this one chooses by the dev"
+                " items of the target languages: an upper bound",
+                value=ORACLE,
+                cure="Name source-dev or last first.",
             )

@@ -110,7 +110,8 @@ class Factors(StageConfig):
     grid is the one that claims are made on."""
     setting: tuple[Setting, ...] | None = None
     """What fine-tuning trains on; None takes ``transfer.setting``. Under ``translate-train`` a cell
-    trains on the pair's other language, and methods without bitext on that of every pair."""
+    trains on the pair's other language, and methods without bitext on that of every pair. Claims
+    are made on ``transfer.setting``, or on the first of the grid's where that isn't among them."""
     seed: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     """Seeds of subset and bilingual pre-training together, unless these are given on their own."""
     subset_seed: tuple[Annotated[int, Field(ge=0)], ...] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from weam_ray.study import wording
-from weam_ray.study.columns import COUNT, PERCENT, POINTS, Column, Row, Table
+from weam_ray.study.columns import COUNT, PERCENT, POINTS, Column, Row, Table, Value
 from weam_ray.study.diagnostics import gap_of
 from weam_ray.study.report_input import Point, ReportInput
 
@@ -22,6 +22,7 @@ def diagnostic_tables(source: ReportInput) -> Iterator[Table]:
     """The tables; some may have no rows."""
     yield _flags(source)
     yield _gaps(source)
+    yield _sanity(source)
     yield _probe(source)
     yield _encoder_links(source)
     yield _layers(source)
@@ -45,6 +46,7 @@ def _flags(source: ReportInput) -> Table:
             *_TASK,
             *_POINT,
             Column(key="language", heading="language"),
+            Column(key="split", heading="items"),
             Column(key="cells", heading="cells"),
             Column(key="message", heading="figures of the first"),
         ),
@@ -55,6 +57,7 @@ def _flags(source: ReportInput) -> Table:
                 "task": one.task,
                 "setting": one.setting,
                 "language": one.language,
+                "split": one.split,
                 "cells": f"{one.cells} of {one.of}",
                 "message": one.message,
             }
@@ -66,15 +69,18 @@ def _flags(source: ReportInput) -> Table:
 def _gaps(source: ReportInput) -> Table:
     return Table(
         name="gaps",
-        caption="Every task and setting: the source language, the targets, the gap between them",
+        caption="Every task and setting: the source language, the targets, the gap between them; "
+        "beside them the best of what needs no encoder (blind)",
         columns=(
             *_TASK,
-            Column(key="selection", heading="checkpoint rule"),
+            Column(key="rule", heading="checkpoint rule"),
             *_POINT,
             Column(key="metric", heading="metric"),
             Column(key="source", heading=f"{source.source_language}, %", show=PERCENT),
             Column(key="target", heading="targets, %", show=PERCENT),
             Column(key="gap", heading="gap, points", show=POINTS),
+            Column(key="blind_source", heading=f"{source.source_language} blind, %", show=PERCENT),
+            Column(key="blind_target", heading="targets blind, %", show=PERCENT),
             Column(key="languages", heading="targets", show=COUNT),
             Column(key="seeds", heading="seeds", show=COUNT),
             Column(key="n", heading="items", show=COUNT),
@@ -84,17 +90,45 @@ def _gaps(source: ReportInput) -> Table:
                 **_place(one.point),
                 "task": one.task,
                 "setting": one.setting,
+                "rule": wording.rule_name(one.selection),
                 "selection": one.selection,
                 "metric": one.metric.replace("_", " "),
                 "source": one.source,
                 "target": one.target,
                 "gap": gap_of(one),
+                "blind_source": one.blind_source,
+                "blind_target": one.blind_target,
                 "languages": one.languages,
                 "seeds": one.seeds,
                 "n": one.n,
             }
             for one in source.diagnostics.gaps
         ),
+    )
+
+
+def _sanity(source: ReportInput) -> Table:
+    """A row a language and a column a system; no task has all of them."""
+    names = ("task", "setting", "metric", "language")
+    found: dict[tuple[str, ...], dict[str, Value]] = {}
+    systems: dict[str, str] = {}
+    for record in source.sanity.to_dict("records"):
+        if record["split"] == source.view.split:
+            key = tuple(str(record[name]) for name in names)
+            row = found.setdefault(key, {**dict(zip(names, key, strict=True)), "n": record["n"]})
+            row[str(record["system"])] = float(record["value"])
+            systems.setdefault(str(record["system"]), wording.system_name(str(record["system"])))
+    return Table(
+        name="sanity",
+        caption="What needs no encoder, in every task, setting and language",
+        columns=(
+            *_TASK,
+            Column(key="metric", heading="metric"),
+            Column(key="language", heading="language"),
+            *(Column(key=key, heading=f"{name}, %", show=PERCENT) for key, name in systems.items()),
+            Column(key="n", heading="items", show=COUNT),
+        ),
+        rows=tuple(found.values()),
     )
 
 
@@ -161,6 +195,7 @@ def _layers(source: ReportInput) -> Table:
             Column(key="layer", heading="layer", show=COUNT),
             Column(key="plain", heading="found, %", show=PERCENT),
             Column(key="centred", heading="centred, %", show=PERCENT),
+            Column(key="shared", heading="by shared subwords, %", show=PERCENT),
         ),
         rows=tuple(
             {
@@ -168,6 +203,7 @@ def _layers(source: ReportInput) -> Table:
                 "layer": one.layer,
                 "plain": one.plain,
                 "centred": one.centred,
+                "shared": one.shared,
             }
             for one in source.diagnostics.layers
         ),

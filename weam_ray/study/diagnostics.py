@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -44,23 +45,25 @@ def read_diagnostics(
     view: View,
     source: str,
     layers: tuple[LayerFacts, ...],
+    sanity: pd.DataFrame,
 ) -> Diagnostics:
     """All of them; seeds of one point of the grid are averaged.
 
     Args:
         layers: of :func:`read_retrieval`.
+        sanity: as in :class:`weam_ray.study.report_input.ReportInput`.
     """
     found = list(cells)
     return Diagnostics(
-        gaps=tuple(gaps(results, view, source)),
-        flags=tuple(_flags(found, finder, view)),
+        gaps=tuple(gaps(results, view, source, sanity)),
+        flags=tuple(_flags(found, finder, results, view)),
         probes=tuple(_probes(found, finder)),
         encoder_links=tuple(_encoder_links(found, finder)),
         layers=layers,
     )
 
 
-def gaps(results: Results, view: View, source: str) -> Iterator[GapFacts]:
+def gaps(results: Results, view: View, source: str, sanity: pd.DataFrame) -> Iterator[GapFacts]:
     """Scores of every task and setting: source language, targets, and what lies between them.
 
     A target is the other language of a cell's pair; of cells without bitext every other language
@@ -70,6 +73,7 @@ def gaps(results: Results, view: View, source: str) -> Iterator[GapFacts]:
         (results.rows["split"] == view.split) & (results.rows["system"] == view.system)
     ]
     columns = ["task", "setting", "selection", "metric", "method", "domain", "pair", "size"]
+    beside = _blind_rows(sanity, view.split)
     languages, values = rows["language"].to_numpy(object), rows["value"].to_numpy(float)
     cells, counts = rows["cell"].to_numpy(object), rows["n"].to_numpy()
     # Frames of a few rows cost more than what is done with them, and there are thousands.
@@ -80,6 +84,8 @@ def gaps(results: Results, view: View, source: str) -> Iterator[GapFacts]:
         single = places[~np.isin(languages[places], _crossed(languages[places]))]
         there = languages[single]
         targets = single[np.isin(there, own) if own else there != source]
+        scored = (set(there[there == source]), set(languages[targets]))
+        blind = beside.get((str(task), str(setting), str(metric)), {})
         yield GapFacts(
             point=Point(
                 method=str(method), domain=str(domain), pair=str(pair), size=int(str(size))
@@ -90,10 +96,39 @@ def gaps(results: Results, view: View, source: str) -> Iterator[GapFacts]:
             metric=str(metric),
             source=_mean(values[single[there == source]]),
             target=_mean(values[targets]),
-            languages=len(set(languages[targets])),
+            blind_source=_best_blind(blind, scored[0]),
+            blind_target=_best_blind(blind, scored[1]),
+            languages=len(scored[1]),
             seeds=len(set(cells[places])),
             n=int(counts[places].min()),
         )
+
+
+_Blind = dict[str, dict[str, float]]
+"""Scores by system and language."""
+
+
+def _blind_rows(sanity: pd.DataFrame, split: str) -> dict[tuple[str, str, str], _Blind]:
+    """The sanity rows of a split, by task, setting and metric."""
+    found: dict[tuple[str, str, str], _Blind] = {}
+    if sanity.empty:
+        return found
+    names = ("task", "setting", "metric", "system", "language", "value")
+    rows = sanity[sanity["split"] == split]
+    for task, setting, metric, system, language, value in rows[list(names)].itertuples(index=False):
+        systems = found.setdefault((str(task), str(setting), str(metric)), {})
+        systems.setdefault(str(system), {})[str(language)] = float(value)
+    return found
+
+
+def _best_blind(systems: _Blind, languages: set[str]) -> float | None:
+    """The highest mean over the languages of any system that has all of them."""
+    means = [
+        fmean(values[language] for language in languages)
+        for values in systems.values()
+        if languages and languages <= values.keys()
+    ]
+    return max(means, default=None)
 
 
 def _crossed(languages: Iterable[str]) -> list[str]:
@@ -109,31 +144,50 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(known.mean()) if len(known) else math.nan
 
 
-def _flags(cells: Iterable[Cell], finder: Finder, view: View) -> Iterator[FlagFacts]:
-    """Flags on the items and by the rule that claims are made on, of every task and setting."""
-    found: dict[tuple[Point, str, str, str, str], list[str]] = defaultdict(list)
+def _flags(
+    cells: Iterable[Cell], finder: Finder, results: Results, view: View
+) -> Iterator[FlagFacts]:
+    """Flags by each cell's first rule, of every task and setting, on the items that claims are made
+    on; of a language that has none of these, on those it has.
+
+    A reader answers the sets of several tasks, so a flag's task is that of the set it is about.
+    """
+    found: dict[tuple[Point, str, str, str, str, str, str], list[str]] = defaultdict(list)
+    reported = _scored(results, view.split)
     finished: dict[tuple[Point, str, str], int] = defaultdict(int)
     for cell in cells:
         done = finder.find(cell.experiment.transfer)
         if done is None:
             continue
-        point, selection = _point(cell), cell.config.fine_tuning.selection[0]
-        finished[point, cell.key.task, cell.key.setting] += 1
+        point, own, setting = _point(cell), cell.key.task, cell.key.setting
+        selection = cell.config.fine_tuning.selection[0]
+        finished[point, own, setting] += 1
         for flag in done.facts.get("flags", ()):
-            if (flag["split"], flag["selection"]) == (view.split, selection):
-                key = (point, cell.key.task, cell.key.setting, flag["language"], flag["kind"])
+            # Cells of stores that are older than flags' tasks have none in their records.
+            task, language, split = flag.get("task", own), flag["language"], flag["split"]
+            elsewhere = split != view.split and (done.address, task, language) in reported
+            if flag["selection"] == selection and not elsewhere:
+                key = (point, own, setting, task, language, split, flag["kind"])
                 found[key].append(flag["message"])
-    for (point, task, setting, language, kind), messages in found.items():
+    for (point, own, setting, task, language, split, kind), messages in found.items():
         yield FlagFacts(
             point=point,
             task=task,
             setting=setting,
             language=language,
+            split=split,
             kind=kind,
             cells=len(messages),
-            of=finished[point, task, setting],
+            of=finished[point, own, setting],
             message=messages[0],
         )
+
+
+def _scored(results: Results, split: str) -> set[tuple[str, str, str]]:
+    """(cell, task, language) of everything that has rows of a split."""
+    rows = results.rows[results.rows["split"] == split]
+    columns = (rows[name].to_numpy(object) for name in ("cell", "task", "language"))
+    return set(zip(*columns, strict=True))
 
 
 def _probes(cells: Iterable[Cell], finder: Finder) -> Iterator[ProbeFacts]:
@@ -191,18 +245,21 @@ def read_retrieval(
     """Sentence retrieval, averaged over the seeds of a point of the grid: in each language, and at
     every layer as the mean over languages and both directions.
     """
-    languages: dict[tuple[Point, str], list[tuple[float, int]]] = defaultdict(list)
+    languages: dict[tuple[Point, str], list[tuple[float, float, int]]] = defaultdict(list)
+    alike: dict[Point, list[float]] = defaultdict(list)
     layers: dict[Point, dict[bool, list[NDArray[np.float64]]]] = {}
     seen: set[str] = set()
     for point, address, table in _tables(cells, finder, "retrieval", "retrieval.parquet"):
         if address not in seen:  # methods that share an encoder share what it retrieves
-            names = (table[name].to_pylist() for name in ("language", "accuracy", "n"))
-            for language, accuracy, n in zip(*names, strict=True):
-                languages[point, language].append((accuracy, n))
+            names = ("language", "accuracy", "shared_subwords", "n")
+            columns = (table[name].to_pylist() for name in names)
+            for language, accuracy, shared, n in zip(*columns, strict=True):
+                languages[point, language].append((accuracy, shared, n))
         seen.add(address)
         if not table.num_rows:
             continue
         own = layers.setdefault(point, {False: [], True: []})
+        alike[point] += table["shared_subwords"].to_pylist()
         for centred, (there, back) in _DIRECTIONS.items():
             own[centred].append((_by_layer(table[there]) + _by_layer(table[back])) / 2)
     return (
@@ -213,14 +270,21 @@ def read_retrieval(
                 pair=point.pair,
                 size=point.size,
                 language=language,
-                accuracy=sum(accuracy for accuracy, _ in found) / len(found),
-                n=found[0][1],
-                chance=1 / found[0][1],
+                accuracy=fmean(accuracy for accuracy, _, _ in found),
+                shared=fmean(shared for _, shared, _ in found),
+                n=found[0][2],
+                chance=1 / found[0][2],
             )
             for (point, language), found in languages.items()
         ),
         tuple(
-            LayerFacts(point=point, layer=layer, plain=plain, centred=centred)
+            LayerFacts(
+                point=point,
+                layer=layer,
+                plain=plain,
+                centred=centred,
+                shared=fmean(alike[point]),
+            )
             for point, found in layers.items()
             for layer, (plain, centred) in enumerate(
                 zip(_means(found[False]), _means(found[True]), strict=True)

@@ -113,6 +113,7 @@ def _retrieval(source: ReportInput) -> Table:
             Column(key="size", heading="pairs", show=COUNT),
             Column(key="language", heading="language"),
             Column(key="accuracy", heading="found, %", show=PERCENT),
+            Column(key="shared", heading="by shared subwords, %", show=PERCENT),
             Column(key="chance", heading="by chance, %", show=PERCENT),
             Column(key="n", heading="sentences", show=COUNT),
         ),
@@ -124,6 +125,7 @@ def _retrieval(source: ReportInput) -> Table:
                 "size": one.size or None,
                 "language": one.language,
                 "accuracy": one.accuracy,
+                "shared": one.shared,
                 "chance": one.chance,
                 "n": one.n,
             }

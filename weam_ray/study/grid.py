@@ -178,7 +178,7 @@ def _cross(study: StudyConfig, factors: Factors) -> Iterator[CellKey]:
                 finetuning_seed=last,
                 setting=setting,
                 task=task,
-                target=_other_language(study, task, pair) if setting == "translate-train" else "",
+                target=other_language(study, task, pair) if setting == "translate-train" else "",
                 budget=budget if bitext else "",
             )
 
@@ -205,13 +205,13 @@ def evaluated_languages(study: StudyConfig, task: str) -> tuple[str, ...]:
     return study.items.languages if task == XNLI else study.questions[task].languages
 
 
-def _other_language(study: StudyConfig, task: str, pair: str) -> str:
+def other_language(study: StudyConfig, task: str, pair: str) -> str:
     """The language of a pair that isn't the training language, as the task's data names it.
 
     Of a set of pairs those of all, joined by ``+``.
     """
     if "+" in pair:
-        return "+".join(_other_language(study, task, one) for one in pair.split("+"))
+        return "+".join(other_language(study, task, one) for one in pair.split("+"))
     config = fine_tuning(study, task)
     if config.setting == "translate-train" and config.target_languages:
         return config.target_languages[0]
@@ -290,7 +290,7 @@ class _Builder:
         asked: ItemsConfig | QuestionsConfig = self._items
         if key.task != XNLI:
             place, asked = f"questions.{key.task}", self._questions[key.task]
-            others = _other_language(self._study, key.task, key.pair) if key.pair else ""
+            others = other_language(self._study, key.task, key.pair) if key.pair else ""
             for other in filter(None, others.split("+")):
                 if other not in asked.languages:
                     return f"no {key.task} questions in {other}: {place}.languages does not name it"

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
+from weam_ray.study.gates import SYSTEMS
 from weam_ray.study.report_input import FlagFacts, ReportInput
+from weam_ray.study.wording import rule_name
 from weam_ray.transfer.guards import Gate
 
 _FLAGS_SHOWN = 10
 
 
-def gate_plan(gates: Sequence[Gate]) -> Iterator[str]:
-    """What a study asks of its base before it claims anything, a line a gate."""
+def gate_plan(gates: Sequence[Gate], methods: Collection[str]) -> Iterator[str]:
+    """What a study asks of its base before it claims anything, a line a gate, and one for what its
+    grid will never measure.
+
+    Args:
+        methods: those of the grid.
+    """
     if gates:
         yield "gates, without which no claim is made"
     for gate in gates:
@@ -19,8 +26,14 @@ def gate_plan(gates: Sequence[Gate]) -> Iterator[str]:
         where = f" {'or' if gate.hold_in == 'any' else 'and'} ".join(gate.languages)
         yield (
             f"  {gate.name}: {gate.system} above {gate.above} in {where} by more than chance"
-            f"{margin} ({gate.task} {gate.split}, {gate.metric}, {gate.selection})"
+            f"{margin} ({gate.task} {gate.split}, {gate.metric}, {rule_name(gate.selection)})"
         )
+        for method, system in SYSTEMS.items():
+            if system in (gate.system, gate.above) and method not in methods:
+                yield (
+                    f"    CAN'T HOLD: the grid has no cells of the method {method}; add it to"
+                    " grid.method, or state gates without it"
+                )
 
 
 def guard_lines(source: ReportInput) -> Iterator[str]:
@@ -39,6 +52,5 @@ def _flag(flag: FlagFacts) -> str:
     point = flag.point
     parts = [point.domain, point.pair, str(point.size or ""), point.method, flag.task, flag.setting]
     name = ".".join(part for part in parts if part)
-    return (
-        f"{flag.kind}: {name} in {flag.language} ({flag.cells} of {flag.of} cells): {flag.message}"
-    )
+    where = f"{flag.language}, {flag.split} items ({flag.cells} of {flag.of} cells)"
+    return f"{flag.kind}: {name} in {where}: {flag.message}"

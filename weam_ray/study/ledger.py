@@ -21,7 +21,8 @@ from weam_ray.corpus.languages import language_name
 from weam_ray.identity import digest
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.diagnostics import read_diagnostics, read_retrieval
-from weam_ray.study.grid import XNLI, Cell, CellKey, Hole, evaluated_languages, fine_tuning
+from weam_ray.study.gates import measured_gates
+from weam_ray.study.grid import XNLI, Cell, CellKey, Hole, fine_tuning
 from weam_ray.study.loss_gate import loss_gates
 from weam_ray.study.plan import Plan
 from weam_ray.study.report_input import (
@@ -32,10 +33,8 @@ from weam_ray.study.report_input import (
     Provenance,
     ReportInput,
 )
-from weam_ray.study.report_input import Gate as ReportedGate
 from weam_ray.study.report_input import Hole as ReportedHole
 from weam_ray.study.results import Results, View, small_table
-from weam_ray.transfer.guards import Gate, default_gates, evaluate_gates
 
 
 def this_hardware() -> str:
@@ -140,9 +139,10 @@ def study_view(study: StudyConfig) -> View:
     """The measurement that this study's claims are made on."""
     task = study.grid.task[0]
     config = fine_tuning(study, task)
+    settings = study.grid.setting or (config.setting,)
     return View(
         task=task,
-        setting=config.setting,
+        setting=config.setting if config.setting in settings else settings[0],
         split=study.report_split,
         selection=config.selection[0],
         metric="accuracy" if task == XNLI else "exact_match",
@@ -162,13 +162,11 @@ def report_input(
     retrieval, layers = read_retrieval(plan.cells, shelf)
     results = Results.read(result_rows(plan.cells, shelf), store.root)
     view = study_view(study)
-    sanity = _sanity(plan, shelf, view)
+    sanity = _sanity(plan, shelf)
     gates = (
-        *_gates(study, results, view, sanity),
+        *measured_gates(study, results, view, sanity),
         *loss_gates(study, plan.cells, shelf),
     )
-    if not sanity.empty:
-        sanity = sanity[sanity["task"] == view.task]
     return ReportInput(
         title=study.title,
         results=results,
@@ -184,7 +182,7 @@ def report_input(
         aligners=_aligners(plan, shelf),
         retrieval=retrieval,
         diagnostics=read_diagnostics(
-            plan.cells, shelf, results, view, study.transfer.train_language, layers
+            plan.cells, shelf, results, view, study.transfer.train_language, layers, sanity
         ),
         divergences=_divergences(plan, shelf, view.task),
         objectives=_objectives(plan),
@@ -210,56 +208,23 @@ def _language_names(study: StudyConfig) -> dict[str, str]:
     return names
 
 
-_GATE_SYSTEMS = {"none": "base", "random": "random-encoder"}
-"""What gates call the cells that read no bilingual text."""
-
-
-def _gates(
-    study: StudyConfig, results: Results, view: View, sanity: pd.DataFrame
-) -> tuple[ReportedGate, ...]:
-    rows = results.rows[results.rows["method"].isin(list(_GATE_SYSTEMS))]
-    rows = rows[rows["setting"] == view.setting]
-    rows = rows.assign(system=rows["method"].map(_GATE_SYSTEMS))
-    known: list[Mapping[str, Any]] = [
-        {str(name): value for name, value in row.items()}
-        for row in [*rows.to_dict("records"), *sanity.to_dict("records")]
-    ]
-    gates = study_gates(study, view)
-    return tuple(
-        ReportedGate(name=result.gate.name, passed=result.passed, detail=result.figures())
-        for result in evaluate_gates(known, gates)
-    )
-
-
-def study_gates(study: StudyConfig, view: View) -> tuple[Gate, ...]:
-    """The gates of the file, or those of every study whose file names none."""
-    config = fine_tuning(study, view.task)
-    source, answers = config.train_language, view.task != XNLI
-    targets = [code for code in evaluated_languages(study, view.task) if code != source]
-    blind = "word-overlap-only" if answers else "hypothesis-only"
-    gates = study.gates or tuple(
-        gate.model_copy(update={"selection": config.selection[0]})
-        for gate in default_gates(source, targets, blind)
-    )
-    return tuple(
-        gate.on(view.task, "accuracy" if (gate.task or view.task) == XNLI else "f1")
-        for gate in gates
-    )
-
-
 def _reported(hole: Hole) -> ReportedHole:
     return ReportedHole(factors=hole.key.label, reason=hole.reason)
 
 
-def _sanity(plan: Plan, shelf: Shelf, view: View) -> pd.DataFrame:
-    """The sanity rows of every task, under the view's setting."""
-    found: dict[str, pd.DataFrame] = {}
+def _sanity(plan: Plan, shelf: Shelf) -> pd.DataFrame:
+    """The sanity rows of every task and setting."""
+    found: dict[tuple[str, str], pd.DataFrame] = {}
     for cell in plan.cells:
-        if cell.key.setting == view.setting and cell.key.task not in found:
-            done = shelf.find(cell.experiment.sanity)
-            if done is not None:
-                found[cell.key.task] = small_table(done.path / "scores.parquet").to_pandas()
-    return pd.concat(found.values(), ignore_index=True) if found else pd.DataFrame()
+        step, setting = cell.experiment.sanity, cell.key.setting
+        if (step.address, setting) not in found and (done := shelf.find(step)) is not None:
+            rows = small_table(done.path / "scores.parquet").to_pandas()
+            found[step.address, setting] = rows.assign(setting=setting)
+    if not found:
+        return pd.DataFrame()
+    rows = pd.concat(found.values(), ignore_index=True)
+    # Methods may vary what is fine-tuned, and then have steps of their own for the same rows.
+    return rows.drop_duplicates(["task", "setting", "language", "split", "system", "metric"])
 
 
 def _corpora(plan: Plan, shelf: Shelf) -> tuple[CorpusFacts, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from weam_ray.artifacts import Artifact, Step
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.grid import Cell
-from weam_ray.study.methods import describe_method
+from weam_ray.study.methods import describe_method, planned_methods
 from weam_ray.study.report_input import Gate
 
 NAME = "TLM reads the other sentence: its loss is below that of MLM on the same text"
@@ -28,8 +28,7 @@ class Finds(Protocol):
 
 def asks_for_losses(study: StudyConfig) -> bool:
     """Whether the grid has both objectives, whatever gates the file names besides."""
-    methods = {name for factors in (study.grid, *study.extra) for name in factors.method}
-    found = (describe_method(study, name) for name in methods)
+    found = (describe_method(study, name) for name in planned_methods(study))
     objectives = {
         one.pretraining.get("objective", study.pretraining.objective) for one in found if one
     }

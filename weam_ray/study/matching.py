@@ -16,10 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from weam_ray.study.results import SEEDS, Correctness, Results, View, target_languages
+from weam_ray.study.seeding import Seed, Sides, by_seed, replicate_by, seed_label, seed_names
 
 _FACTORS = ("domain", "pair", "size", "regime")
-_Seed = tuple[int, ...]
-_Sides = tuple[list["Cell"], list["Cell"]]
 Languages = Callable[["Cell"], Sequence[str]]
 """The languages a match is scored in, given a cell that has a pair."""
 
@@ -212,21 +211,37 @@ def strata_of(grid: Grid, a: Arm, b: Arm, languages: Languages | None = None) ->
                 continue
             key = tuple(x or y for x, y in zip(key_a, key_b, strict=True))
             bitext = cells_a[0] if cells_a[0].pair else cells_b[0]
-            asked = [
-                lang
-                for lang in (languages or grid.own)(bitext)
-                if all(lang in grid.languages[cell.address] for cell in (*cells_a, *cells_b))
-            ]
-            if asked:
+            own = (languages or grid.own)(bitext)
+            side_a, side_b = (_scored(grid, side, own) for side in (cells_a, cells_b))
+            asked = _asked(grid, (*side_a, *side_b), own)
+            if asked and side_a and side_b:
                 strata.append(
                     Stratum(
                         key=(str(key[0]), str(key[1]), int(key[2] or 0), str(key[3])),
                         languages=tuple(asked),
-                        a=tuple(cells_a),
-                        b=tuple(cells_b),
+                        a=tuple(side_a),
+                        b=tuple(side_b),
                     )
                 )
     return sorted(strata, key=lambda one: one.key)
+
+
+def _scored(grid: Grid, cells: Sequence[Cell], languages: Sequence[str]) -> list[Cell]:
+    """The cells without those that no bitext ties to these languages and that have none of them.
+
+    Under translate-train a cell without bitext is scored in the language it was trained on: that of
+    another pair has no part in this one.
+    """
+    return [
+        cell
+        for cell in cells
+        if cell.pair or not grid.languages[cell.address].isdisjoint(languages)
+    ]
+
+
+def _asked(grid: Grid, cells: Sequence[Cell], languages: Sequence[str]) -> list[str]:
+    """Of these languages those that every cell is scored in."""
+    return [one for one in languages if all(one in grid.languages[cell.address] for cell in cells)]
 
 
 def _kinds(cells: Iterable[Cell], apart: set[str]) -> dict[tuple[str | int, ...], list[Cell]]:
@@ -258,14 +273,12 @@ def level(grid: Grid, arm: Arm, languages: Languages | None = None) -> Matched |
     kinds: dict[tuple[str | int, ...], list[Cell]] = _kinds(grid.taken(arm), set())
     strata = []
     for (domain, pair, size, regime), cells in kinds.items():
-        asked = [
-            lang
-            for lang in (languages or grid.own)(cells[0])
-            if all(lang in grid.languages[cell.address] for cell in cells)
-        ]
-        if asked:
+        own = (languages or grid.own)(cells[0])
+        side = _scored(grid, cells, own)
+        asked = _asked(grid, side, own)
+        if asked and side:
             key = (str(domain), str(pair), int(size), str(regime))
-            strata.append(Stratum(key=key, languages=tuple(asked), a=tuple(cells), b=()))
+            strata.append(Stratum(key=key, languages=tuple(asked), a=tuple(side), b=()))
     return match_strata(grid, strata) if strata else "no such cell has finished"
 
 
@@ -274,15 +287,15 @@ def replicates(grid: Grid, a: Arm, b: Arm) -> int:
     strata = strata_of(grid, a, b)
     if not strata:
         return 0
-    _, places = _replicate_by(strata)
-    return len(set.intersection(*(set(_by_seed(one, places)) for one in strata)))
+    _, places = replicate_by(strata)
+    return len(set.intersection(*(set(by_seed(one, places)) for one in strata)))
 
 
 def match_strata(grid: Grid, strata: Sequence[Stratum]) -> Matched | str:
     """The table of given strata, over the seeds that all of them have."""
     notes: list[str] = []
-    carried, places = _replicate_by(strata)
-    full = [_by_seed(one, places) for one in strata]
+    carried, places = replicate_by(strata)
+    full = [by_seed(one, places) for one in strata]
     seeds = sorted(set.intersection(*(set(one) for one in full)))
     everywhere = set.union(*(set(one) for one in full))
     if not seeds:
@@ -293,14 +306,14 @@ def match_strata(grid: Grid, strata: Sequence[Stratum]) -> Matched | str:
             "not every cell of theirs has finished"
         )
     if len(places) < len(carried):
-        notes.append("seeds that cross are averaged within " + _names(places))
+        notes.append("seeds that cross are averaged within " + seed_names(places))
     gathered = _gather(grid, strata, full, seeds)
     if isinstance(gathered, str):
         return gathered
     table, right_wrong, asked = gathered
     if not asked.all():
         notes.append(f"{(~asked).sum()} items left out: not asked in every cell")
-    labels = tuple(_seed_label(seed, places) for seed in seeds)
+    labels = tuple(seed_label(seed, places) for seed in seeds)
     return Matched(
         seeds=labels,
         table=table,
@@ -312,46 +325,11 @@ def match_strata(grid: Grid, strata: Sequence[Stratum]) -> Matched | str:
     )
 
 
-def _replicate_by(strata: Sequence[Stratum]) -> tuple[list[int], list[int]]:
-    """The seeds that all cells carry, and those of them that make a replicate."""
-    carried = [
-        place
-        for place in range(len(SEEDS))
-        if all(cell.seeds[place] >= 0 for one in strata for cell in (*one.a, *one.b))
-    ]
-    # What is one replicate? Seeds that move together, (0,0,0), (1,1,1), are one. Seeds that cross
-    # share noise, so the outermost that varies on both sides is the replicate, and the rest is
-    # averaged in it.
-    sides: list[set[_Seed]] = [set(), set()]
-    for one in strata:
-        for side, cells in zip(sides, (one.a, one.b), strict=True):
-            side.update(tuple(cell.seeds[p] for p in carried) for cell in cells)
-    seen = sides[0] | sides[1]
-    levels = [len({seed[k] for seed in seen}) for k in range(len(carried))]
-    if all(n in (1, len(seen)) for n in levels):
-        return carried, carried
-    varying = [
-        p
-        for k, p in enumerate(carried)
-        if all(len({seed[k] for seed in side}) > 1 for side in sides if side)
-    ]
-    return carried, varying[:1] or carried
-
-
-def _by_seed(one: Stratum, places: list[int]) -> dict[_Seed, _Sides]:
-    found: dict[_Seed, _Sides] = {}
-    for side, cells in enumerate((one.a, one.b)):
-        for cell in cells:
-            seed = tuple(cell.seeds[p] for p in places)
-            found.setdefault(seed, ([], []))[side].append(cell)
-    return {seed: sides for seed, sides in found.items() if sides[0] and (sides[1] or not one.b)}
-
-
 def _gather(
     grid: Grid,
     strata: Sequence[Stratum],
-    full: Sequence[Mapping[_Seed, _Sides]],
-    seeds: Sequence[_Seed],
+    full: Sequence[Mapping[Seed, Sides]],
+    seeds: Sequence[Seed],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64] | None, NDArray[np.bool_]] | str:
     single = all(len(side) <= 1 for one in full for seed in seeds for side in one[seed])
     right_wrong = np.zeros((len(seeds), 2), np.int64)
@@ -376,7 +354,7 @@ def _gather(
 
 
 def _difference(
-    grid: Grid, sides: _Sides, language: str
+    grid: Grid, sides: Sides, language: str
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
     means: list[NDArray[np.float64]] = []
     asked = np.ones(1, np.bool_)
@@ -410,15 +388,3 @@ def _weights(strata: Sequence[Stratum]) -> dict[tuple[str, str, int, str, str], 
 def same_items(matched: Sequence[Matched]) -> bool:
     """Whether every table has the same items, in the same order."""
     return all(np.array_equal(one.asked, matched[0].asked) for one in matched)
-
-
-def _seed_label(seed: _Seed, places: list[int]) -> str:
-    if not seed:
-        return "the only one"
-    if len(set(seed)) == 1:
-        return str(seed[0])
-    return "/".join(str(part) for part in seed)
-
-
-def _names(places: list[int]) -> str:
-    return ", ".join(SEEDS[place].replace("_", " ") for place in places)

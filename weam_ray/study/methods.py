@@ -20,6 +20,11 @@ def method_names(study: StudyConfig) -> list[str]:
     return sorted({*study.methods, RANDOM, *get_args(Objective)})
 
 
+def planned_methods(study: StudyConfig) -> frozenset[str]:
+    """Every name that the grid and its further crossings hold."""
+    return frozenset(name for factors in (study.grid, *study.extra) for name in factors.method)
+
+
 def describe_method(study: StudyConfig, name: str) -> MethodConfig | None:
     """The settings in which a method differs from the study's own; None for an unknown name."""
     if name in study.methods:

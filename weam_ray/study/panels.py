@@ -93,12 +93,8 @@ def _references(
 
 def sanity_means(source: ReportInput, languages: Sequence[str]) -> dict[str, float]:
     """Mean accuracy of each sanity system in some languages, on the view's split."""
-    rows = source.sanity
+    rows = source.view_sanity
     if rows.empty or not languages:
         return {}
-    rows = rows[
-        (rows["split"] == source.view.split)
-        & (rows["metric"] == source.view.metric)
-        & rows["language"].isin(list(languages))
-    ]
+    rows = rows[rows["language"].isin(list(languages))]
     return {str(k): float(v) for k, v in rows.groupby("system", sort=False)["value"].mean().items()}

@@ -78,26 +78,31 @@ def planned_grid(study: StudyConfig, cells: Sequence[PlannedCell]) -> Grid:
     """The cells of the view that claims are made on, as comparisons see them, without results."""
     view = study_view(study)
     languages = frozenset(evaluated_languages(study, view.task))
-    kept = tuple(
-        Cell(
-            address=cell.experiment.transfer.address,
-            domain=cell.key.domain,
-            pair=cell.key.pair,
-            size=cell.key.size,
-            method=cell.key.method,
-            regime=cell.key.regime,
-            seeds=(cell.key.subset_seed, cell.key.pretraining_seed, cell.key.finetuning_seed),
-        )
-        for cell in cells
-        if cell.key.setting == view.setting and cell.key.task == view.task
-    )
+    wanted = (view.setting, view.task)
+    kept = [cell for cell in cells if (cell.key.setting, cell.key.task) == wanted]
+    scored = (cell.config.fine_tuning.evaluated_languages or languages for cell in kept)
     return Grid(
-        cells=kept,
-        languages={cell.address: languages for cell in kept},
+        cells=tuple(_compared(cell) for cell in kept),
+        languages={
+            cell.experiment.transfer.address: languages & own
+            for cell, own in zip(kept, scored, strict=True)
+        },
         correct=Correctness(),
         view=view,
         source=study.transfer.train_language,
         all_languages=tuple(sorted(languages)),
+    )
+
+
+def _compared(cell: PlannedCell) -> Cell:
+    return Cell(
+        address=cell.experiment.transfer.address,
+        domain=cell.key.domain,
+        pair=cell.key.pair,
+        size=cell.key.size,
+        method=cell.key.method,
+        regime=cell.key.regime,
+        seeds=(cell.key.subset_seed, cell.key.pretraining_seed, cell.key.finetuning_seed),
     )
 
 

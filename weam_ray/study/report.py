@@ -89,6 +89,7 @@ def _environment() -> jinja2.Environment:
         count=wording.count,
         duration=wording.duration,
         short_size=wording.short_size,
+        rule=wording.rule_name,
         sentence=_sentence,
     )
     return environment
@@ -313,7 +314,7 @@ def _provenance(source: ReportInput) -> tuple[tuple[str, tuple[tuple[str, str], 
         ("hardware", facts.hardware),
         ("study hash", facts.study_hash),
         ("measured on", f"{view.task}, {view.setting}, {view.split} items"),
-        ("checkpoint rule", view.selection),
+        ("checkpoint rule", wording.rule_name(view.selection)),
     )
     groups = (
         ("Run", tuple((name, value) for name, value in run if value)),

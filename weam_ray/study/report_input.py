@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from weam_ray.study.results import Results, View
@@ -86,8 +87,10 @@ class RetrievalFacts:
     domain: str = ""
     pair: str = ""
     size: int = 0
+    shared: float | None = None
+    """What counting subwords in common finds, without any vector."""
     chance: float | None = None
-    """What shared subwords alone give, or 1/n."""
+    """1/n."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +116,10 @@ class GapFacts:
     """0-1; None where the source language was not scored (translate-train)."""
     target: float | None
     """Mean over the targets."""
+    blind_source: float | None
+    """The best of the sanity rows in the same language; None where it has none."""
+    blind_target: float | None
+    """The same over the targets."""
     languages: int
     """Targets."""
     seeds: int
@@ -126,8 +133,11 @@ class FlagFacts:
 
     point: Point
     task: str
+    """Of the scored set: XQuAD of a reader that learnt for MLQA."""
     setting: str
     language: str
+    split: str
+    """That claims are made on, unless the language has no such items."""
     kind: str
     cells: int
     """Cells of this configuration that are flagged so."""
@@ -173,6 +183,8 @@ class LayerFacts:
     layer: int
     plain: float
     centred: float
+    shared: float
+    """What counting subwords in common finds, the same at every layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,8 +257,9 @@ class ReportInput:
     """Accuracy of a blind guess."""
     gates: tuple[Gate, ...] = ()
     sanity: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """scores.parquet of the sanity rows: task, language, split, selection, system, metric, value,
-    n, share_0, share_1, share_2. ``selection`` is not looked at: nothing is selected there."""
+    """scores.parquet of the sanity rows of every task and setting: task, setting, language, split,
+    selection, system, metric, value, n, share_0, share_1, share_2. ``selection`` is not looked at:
+    nothing is selected there."""
     corpora: tuple[CorpusFacts, ...] = ()
     aligners: tuple[AlignerFacts, ...] = ()
     retrieval: tuple[RetrievalFacts, ...] = ()
@@ -259,6 +272,17 @@ class ReportInput:
     provenance: Provenance = field(default_factory=Provenance)
     target_gain: float = 0.02
     """The gain d of "how many pairs for +d points?", as a share (0.02 = 2 points)."""
+
+    @property
+    def view_sanity(self) -> pd.DataFrame:
+        """The sanity rows beside the measurement that claims are made on."""
+        rows = self.sanity
+        if rows.empty:
+            return rows
+        kept = np.ones(len(rows), bool)
+        for column in ("task", "setting", "split", "metric"):
+            kept &= (rows[column] == getattr(self.view, column)).to_numpy(bool)
+        return rows[kept]
 
     @property
     def failed_gates(self) -> tuple[Gate, ...]:

@@ -245,7 +245,8 @@ def _language_order(source: ReportInput, analysis: Analysis) -> list[str]:
         for cell in analysis.grid.cells
         for lang in target_languages(cell.pair, source.source_language)
     }
-    sanity = set() if source.sanity.empty else {str(v) for v in source.sanity["language"]}
+    beside = source.view_sanity
+    sanity = set() if beside.empty else {str(v) for v in beside["language"]}
     every = {*analysis.grid.all_languages, *sanity}
     return sorted(every, key=lambda v: (v != source.source_language, v not in own, v))
 
@@ -260,11 +261,7 @@ def _shares(source: ReportInput) -> dict[tuple[str, str], tuple[float, float, fl
 
 
 def _sanity_rows(source: ReportInput) -> Iterator[Row]:
-    if source.sanity.empty:
-        return
-    rows = source.sanity
-    rows = rows[(rows["split"] == source.view.split) & (rows["metric"] == source.view.metric)]
-    for record in rows.drop_duplicates(["language", "system"]).to_dict("records"):
+    for record in source.view_sanity.to_dict("records"):
         n = int(record["n"])
         bounds = wilson(round(float(record["value"]) * n), n)
         yield {

@@ -24,6 +24,8 @@ _SYSTEMS = {
     "word-overlap-only": "word overlap only",
     "random": "random encoder",
 }
+ORACLE = "target-dev-oracle"
+"""The checkpoint rule that looks at each target language's own dev items."""
 _METRICS = {"accuracy": "accuracy", "exact_match": "exact match", "f1": "F1"}
 _MINUS = "\u2212"
 _THIN = "\u202f"
@@ -43,6 +45,12 @@ def system_name(system: str) -> str:
 def metric_name(metric: str) -> str:
     """What a measurement is called."""
     return _METRICS.get(metric, metric.replace("_", " "))
+
+
+def rule_name(selection: str) -> str:
+    """What a checkpoint rule is called; one that no zero-shot result may use says so."""
+    mark = " (an oracle: an upper bound, no result)" if selection == ORACLE else ""
+    return f"{selection}{mark}"
 
 
 def known(value: float | None) -> bool:

@@ -41,6 +41,8 @@ class Flag:
     """Something about one language's predictions that a reader must see beside the accuracy."""
 
     kind: FlagKind
+    task: str
+    """Of the scored set: a reader answers those of several tasks."""
     language: str
     split: str
     selection: str
@@ -52,14 +54,15 @@ class Flag:
 
 
 def flags(predictions: pa.Table) -> list[Flag]:
-    """The flags of every language, split and selection in predictions.parquet."""
+    """The flags of every task, language, split and selection in predictions.parquet."""
     gold = predictions["gold"].to_numpy()
     predicted = predictions["predicted"].to_numpy()
     found: list[Flag] = []
-    for key, rows in group_rows(predictions, ["language", "split", "selection"]).items():
-        language, split, selection = key
+    columns = ["task", "language", "split", "selection"]
+    for key, rows in group_rows(predictions, columns).items():
+        task, language, split, selection = key
         found += [
-            Flag(kind, language, split, selection, message)
+            Flag(kind, task, language, split, selection, message)
             for kind, message in _judge(gold[rows], predicted[rows])
         ]
     return found

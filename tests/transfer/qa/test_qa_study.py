@@ -16,9 +16,12 @@ from weam_ray.experiment import MAKERS
 from weam_ray.study.bundle import bundle_of
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.data import find_data
+from weam_ray.study.fact_tables import fact_tables
+from weam_ray.study.gates import study_gates
 from weam_ray.study.grid import Cell, expand
 from weam_ray.study.guard_text import gate_plan, guard_lines
-from weam_ray.study.ledger import Invocation, report_input, result_rows, study_gates, study_view
+from weam_ray.study.ledger import Invocation, report_input, result_rows, study_view
+from weam_ray.study.methods import planned_methods
 from weam_ray.study.plan import Plan, make_plan
 from weam_ray.study.planned_power import planned_power
 from weam_ray.study.report import write_report
@@ -165,12 +168,19 @@ def test_the_page_is_written_for_answers_with_their_sanity_rows_and_gates(
     assert "mlqa, zero-shot, test items" in page
     assert facts.language_names["qaa-en"].endswith("asked in English")
     # Four steps teach nothing, and the page and the terminal must say so.
-    assert "near-chance" in {flag.kind for flag in facts.diagnostics.flags}
+    chance = [flag for flag in facts.diagnostics.flags if flag.kind == "near-chance"]
+    assert {flag.task for flag in chance} == {"mlqa", "xquad"}
+    assert {(flag.cells, flag.of) for flag in facts.diagnostics.flags} == {(1, 1)}
+    xquad = next(flag for flag in chance if flag.task == "xquad")
+    assert xquad.language in ("en", "qaa") and xquad.message.startswith("F1 ")
     assert 'id="flags"' in page and "Beside accuracy" in page
     said_in_terminal = list(guard_lines(facts))
     assert any(line.startswith("GATE FAILS") for line in said_in_terminal)
     assert any(line.startswith("FLAG near-chance: ") for line in said_in_terminal)
-    asked = list(gate_plan(study_gates(study, facts.view)))
+    asked = list(gate_plan(study_gates(study, facts.view), planned_methods(study)))
     assert any("base above word-overlap-only in en" in line for line in asked)
     metrics = {(gap.task, gap.metric) for gap in facts.diagnostics.gaps}
     assert metrics == {(task, one) for task in ("mlqa", "xquad") for one in ("exact_match", "f1")}
+    assert all(gap.blind_target is not None for gap in facts.diagnostics.gaps)
+    rows = next(one for one in fact_tables(facts) if one.name == "sanity").rows
+    assert {(row["task"], row["language"]) for row in rows} >= {("xquad", "en"), ("xquad", "qaa")}

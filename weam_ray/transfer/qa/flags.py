@@ -33,9 +33,7 @@ def qa_flags(predictions: pa.Table) -> list[Flag]:
         task, language, split, selection = key
         own = [texts[row] for row in rows]
         judged = _judge(own, [golds[row] for row in rows], scores[rows], language)
-        found += [
-            Flag(kind, language, split, selection, f"{task}: {message}") for kind, message in judged
-        ]
+        found += [Flag(kind, task, language, split, selection, message) for kind, message in judged]
     return found
 
 
