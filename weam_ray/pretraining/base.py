@@ -127,13 +127,13 @@ def fetch_base(config: BaseConfig, out: Path) -> dict[str, Any]:
         raise ConfigError("base.model is not set", cure="Name a hub model or a local folder.")
     tokenizer = load_tokenizer(config.model, config.revision)
     model = load_model(config.model, config.revision)
-    lm = encoder_and_head(model)
+    encoder_and_head(model)
     special_tokens(tokenizer)
     save(model, tokenizer, out)
     facts = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "steps": 0,
-        "longest_row": longest_row(lm),
+        "longest_row": longest_row(model.config),
         "commit": getattr(model.config, "_commit_hash", None),
     }
     write_card(out, "base", config, facts, [])

@@ -105,7 +105,7 @@ def pretrain_on(
     if prepared.examples is None:
         facts["steps"] = 0
     else:
-        _refuse_longer_rows(lm, config)
+        refuse_longer_rows(lm.model.config, config)
         feed = prepared.feed(config, distributed, source)
         facts |= prepared.facts
         facts |= fit(
@@ -131,12 +131,18 @@ def pretrain_on(
     return facts
 
 
-def _refuse_longer_rows(lm: MaskedLM, config: PretrainingConfig) -> None:
-    room = longest_row(lm)
+def refuse_longer_rows(settings: Any, config: PretrainingConfig) -> None:
+    """Refuses rows of more tokens than a model of this Hugging Face configuration reads.
+
+    Raises:
+        ConfigError: with the most it reads.
+    """
+    room = longest_row(settings)
     if config.max_length > room:
         raise ConfigError(
             f"max_length {config.max_length} is longer than the {room} tokens the base reads",
-            cure=f"Set pretraining.max_length to at most {room}.",
+            place="pretraining.max_length",
+            cure=f"Set it to at most {room}.",
         )
 
 
