@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,35 @@ def test_a_base_of_no_steps_is_the_random_encoder_of_its_seed(
     )
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
+
+
+def test_damaged_weights_are_said_to_be(base_dir: Path, tmp_path: Path) -> None:
+    for name in ("cut", "overwritten"):
+        shutil.copytree(base_dir, tmp_path / name)
+    weights = (base_dir / "model.safetensors").read_bytes()
+    (tmp_path / "cut" / "model.safetensors").write_bytes(weights[:-100])
+    (tmp_path / "overwritten" / "model.safetensors").write_bytes(b"<html>" * 100)
+    for name in ("cut", "overwritten"):
+        with pytest.raises(DataError, match=f"{tmp_path / name}: the weights are damaged: .* Copy"):
+            load_model(tmp_path / name)
+
+
+def test_a_tokenizer_of_more_tokens_than_embeddings_is_refused(
+    base_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(base_dir, folder)
+    tokenizer = load_tokenizer(folder)
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["badu-badu"])
+    tokenizer.save_pretrained(folder)
+    words = (
+        f"{folder}: the tokenizer numbers tokens up to {rows}, the model has embeddings of {rows}"
+    )
+    with pytest.raises(DataError, match=words):
+        fetch_base(BaseConfig(model=str(folder)), tmp_path / "out")
+    with pytest.raises(DataError, match=words):
+        pretrain(folder, [pair_set(corpus)], PretrainingConfig(objective="tlm", steps=1), tmp_path)
 
 
 def test_a_local_model_is_fetched_whole(base_dir: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from weam_ray.pretraining.encoder import (
     longest_row,
     new_model,
     recompute_activations,
+    refuse_more_tokens,
     without_bars,
 )
 from weam_ray.pretraining.examples import Examples, build_sentences, concatenate
@@ -121,7 +122,7 @@ def fetch_base(config: BaseConfig, out: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: `model` isn't set, or its head is of an unknown family.
-        DataError: it can't be opened.
+        DataError: it can't be opened, or its tokenizer is another model's.
     """
     if config.model is None:
         raise ConfigError("base.model is not set", cure="Name a hub model or a local folder.")
@@ -129,6 +130,7 @@ def fetch_base(config: BaseConfig, out: Path) -> dict[str, Any]:
     model = load_model(config.model, config.revision)
     encoder_and_head(model)
     special_tokens(tokenizer)
+    refuse_more_tokens(model, tokenizer, config.model)
     save(model, tokenizer, out)
     facts = {
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -20,6 +20,7 @@ from weam_ray.pretraining.encoder import (
     load_tokenizer,
     longest_row,
     recompute_activations,
+    refuse_more_tokens,
 )
 from weam_ray.pretraining.examples import PairSet
 from weam_ray.pretraining.feed import Source
@@ -101,6 +102,8 @@ def pretrain_on(
         source: makes this worker's share of every step; None: it is made in this process.
     """
     lm = encoder_and_head(load_model(base_dir, dropout=config.dropout))
+    tokenizer = load_tokenizer(base_dir)
+    refuse_more_tokens(lm.model, tokenizer, str(base_dir))
     facts: dict[str, Any] = {"objective": config.objective}
     if prepared.examples is None:
         facts["steps"] = 0
@@ -126,7 +129,7 @@ def pretrain_on(
         facts["replay_steps"] = facts["steps"] - own_steps
         facts["epochs_by_set"] = epochs_by_set(feed.batches, own_steps)
     if distributed is None or distributed.leads:
-        save(lm.model, load_tokenizer(base_dir), out)
+        save(lm.model, tokenizer, out)
         write_card(out, "encoder", config, facts, prepared.languages)
     return facts
 

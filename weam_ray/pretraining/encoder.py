@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -187,7 +188,7 @@ def load_model(
 
     Raises:
         ConfigError: it is of a family that isn't known here.
-        DataError: there is none at `folder`, or one with another head.
+        DataError: there is none at `folder`, one with another head, or a damaged one.
     """
     from transformers import AutoModelForMaskedLM
 
@@ -210,6 +211,12 @@ def load_model(
             setattr(model.config, name, rate)
         freeze_positions(model)
         return model
+    except SafetensorError as error:
+        raise DataError(
+            f"the weights are damaged: {_first_line(error)}",
+            place=str(folder),
+            cure="Copy the folder again; of a hub model, fetch it again into an empty cache.",
+        ) from error
     except (OSError, ValueError) as error:
         raise _not_opened(folder, error) from error
 
@@ -234,6 +241,21 @@ def _not_opened(folder: Path | str, error: Exception) -> DataError:
         place=str(folder),
         cure="Give a save_pretrained folder or a hub name; go online once to fetch it.",
     )
+
+
+def refuse_more_tokens(model: Any, tokenizer: Any, place: str) -> None:
+    """Refuses a tokenizer of another model, before the first row with a token it made up.
+
+    Raises:
+        DataError: the tokenizer's highest number has no embedding.
+    """
+    rows, highest = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        raise DataError(
+            f"the tokenizer numbers tokens up to {highest:,}, the model has embeddings of {rows:,}",
+            place=place,
+            cure="Save the model's own tokenizer here, or the model with its embeddings resized.",
+        )
 
 
 def _refuse_other_heads(folder: Path | str, config: Any, missing: Collection[str]) -> None:
