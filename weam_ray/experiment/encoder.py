@@ -56,9 +56,16 @@ def train_encoder(
 
 
 def prepare_encoder(config: EncoderStep, upstream: Mapping[str, Path]) -> Prepared:
-    """What the encoder stage trains on, tokenised."""
-    from weam_ray.pretraining import load_tokenizer, prepare
+    """What the encoder stage trains on, tokenised.
 
+    Raises:
+        ConfigError: rows longer than the base reads, which is seen before the text is.
+    """
+    from weam_ray.pretraining import load_tokenizer, prepare
+    from weam_ray.pretraining.bilingual import refuse_longer_rows
+    from weam_ray.pretraining.encoder import load_settings
+
+    refuse_longer_rows(load_settings(upstream["base"]), config.pretraining)
     return prepare(
         load_tokenizer(upstream["base"]),
         [_pair_set(config, place, upstream) for place in range(len(config.sets))],
