@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from small_study import small_study
 
-from weam_ray.artifacts import Resources, Store
+from weam_ray.artifacts import Resources, Store, ensure
 from weam_ray.errors import DataError
-from weam_ray.experiment import Experiment, ExperimentConfig, run_experiment
+from weam_ray.experiment import MAKERS, Experiment, ExperimentConfig, run_experiment
 from weam_ray.study.data import find_data
 from weam_ray.study.grid import Cell, expand
 
@@ -147,3 +148,21 @@ def test_a_cell_is_its_settings_and_nothing_else(storage: Path) -> None:
     config = weam(storage).config
     again = ExperimentConfig.model_validate(config.model_dump())
     assert Experiment(again).transfer.address == Experiment(config).transfer.address
+
+
+def test_an_encoders_card_says_what_the_records_and_the_study_say(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    licences = "['the artificial world: made here', 'its items: made here too']"
+    first = weam(tmp_path, licences=licences)
+    assert first.encoder.address == weam(tmp_path).encoder.address
+    made = ensure(first.encoder, store, MAKERS)
+    card = made.file("README.md").read_text(encoding="utf8")
+    assert "Continued from an encoder trained from scratch." in card
+    assert "| en-qaa/home | 60 |" in card and "symmetrisation: intersection" in card
+    assert "- the artificial world: made here\n" in card and "license: other\n" in card
+    moved = tmp_path / "mine"
+    shutil.copytree(made.path, moved)
+    second = weam(tmp_path, base=f"{{model: {moved}}}", vocabulary="null", licences=licences)
+    card = ensure(second.encoder, store, MAKERS).file("README.md").read_text(encoding="utf8")
+    assert "Continued from the model in a folder called `mine`." in card
+    assert str(tmp_path) not in card

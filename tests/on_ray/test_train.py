@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -132,3 +133,50 @@ def test_workers_of_one_job_never_share_a_gpu() -> None:
     job = Job(name="packed", steps=(), workers=2, gpus=0.5)
     with pytest.raises(ResourceError, match="can't share a GPU"):
         refuse_what_cannot_start(job, {"CPU": 2.0, "GPU": 1.0})
+
+
+REFUSED = {
+    "loss": (
+        # Adam's first step moves weights by the rate, and a square of such is no float32.
+        {"learning_rate": "1e30", "clip": "null", "replay_share": "0.0"},
+        r"encoder: the loss is nan at step \d+\. Lower learning_rate, or train in fp32\.",
+    ),
+    "length": (
+        {"max_length": "65"},
+        r"pretraining\.max_length: max_length 65 is longer than the 64 tokens the base reads\."
+        r" Set it to at most 64\.",
+    ),
+    "batch": (
+        {"batch_size": "1"},
+        r"resources\.cell_workers: pretraining\.batch_size 1 can't be split over 2 workers\."
+        r" Set it to at most 1, or give more pairs\.",
+    ),
+    "held_out": (
+        {"held_out": "{at_most: 1, share: 0.2}"},
+        r"resources\.cell_workers: held-out pairs 1 can't be split over 2 workers\."
+        r" Set it to at most 1, or give more pairs\.",
+    ),
+}
+"""What two workers refuse: settings, and the one message there is to be."""
+
+
+def test_what_workers_refuse_is_one_message_and_is_not_tried_again(
+    ray_here: dict[str, float], tmp_path: Path
+) -> None:
+    from weam_ray.on_ray.tune import run_jobs
+
+    jobs, store = [], Store(tmp_path / "store")
+    for name, (settings, _) in REFUSED.items():
+        changes = {f"pretraining__{key}": value for key, value in settings.items()}
+        encoder = experiment(tmp_path, **changes).encoder
+        for needed in encoder.upstream.values():
+            ensure(needed, store, MAKERS)
+        jobs.append(Job(name=name, steps=(encoder,), workers=2))
+    heard, logs = Heard(), tmp_path / "logs"
+    run_jobs(PlannedJobs(jobs, store), store, heard, resources=ray_here, logs=logs)
+    for name, (_, message) in REFUSED.items():
+        assert re.fullmatch(message, heard.ended[name]), heard.ended[name]
+    assert heard.refused == {*REFUSED}
+    assert not heard.retries
+    assert "workers are started again" not in (logs / "loss.log").read_text()
+    assert not list((tmp_path / "store").glob("encoder/*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_a_gradient_of_the_head_is_autograds(model: Any) -> None:
 
 def test_the_longest_row_is_one_the_model_can_read(model: Any) -> None:
     lm = encoder_and_head(model)
-    longest = longest_row(lm)
+    longest = longest_row(model.config)
     ids = torch.full((1, longest), 7)
     hidden_states(lm, ids, torch.ones_like(ids, dtype=torch.bool), torch.zeros_like(ids))
     if model.config.model_type not in ("roformer", "modernbert"):  # they have no hard end
@@ -107,10 +108,32 @@ def test_the_longest_row_is_one_the_model_can_read(model: Any) -> None:
             hidden_states(lm, ids, torch.ones_like(ids, dtype=torch.bool), torch.zeros_like(ids))
 
 
-def test_an_unknown_head_is_refused_with_the_families_known() -> None:
-    config = transformers.DistilBertConfig(vocab_size=90, dim=32, n_heads=2, n_layers=1)
-    with pytest.raises(ConfigError, match=r"DistilBertForMaskedLM .* Use a model of the BERT"):
-        encoder_and_head(transformers.DistilBertForMaskedLM(config))
+UNKNOWN = {
+    "DebertaV2": dict(relative_attention=True, position_biased_input=False),
+    "MobileBert": dict(embedding_size=16, intra_bottleneck_size=16),
+    "RemBert": dict(input_embedding_size=16, output_embedding_size=16),
+    "FNet": {},
+    "DistilBert": dict(dim=32, n_heads=2, n_layers=1),
+}
+"""The first four have a `cls.predictions`, as BERT has, and other insides."""
+
+
+@pytest.mark.parametrize("family", UNKNOWN)
+def test_a_family_that_is_not_known_is_refused_with_those_that_are(
+    family: str, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    shape = dict(vocab_size=90, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    settings = getattr(transformers, f"{family}Config")(
+        **{**shape, "intermediate_size": 32, **UNKNOWN[family]}
+    )
+    words = f"models of type {settings.model_type} are not known here. Use a model of the BERT, Ro"
+    model = getattr(transformers, f"{family}ForMaskedLM")(settings)
+    with pytest.raises(ConfigError, match=words):
+        encoder_and_head(model)
+    transformers.AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=f"{tmp_path}: {words}"):
+        fetch_base(BaseConfig(model=str(tmp_path)), tmp_path / "out")
 
 
 @pytest.mark.parametrize("family", ["Bert", "XLMRoberta", "ModernBert"])
@@ -159,6 +182,35 @@ def test_a_base_of_no_steps_is_the_random_encoder_of_its_seed(
     )
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
+
+
+def test_damaged_weights_are_said_to_be(base_dir: Path, tmp_path: Path) -> None:
+    for name in ("cut", "overwritten"):
+        shutil.copytree(base_dir, tmp_path / name)
+    weights = (base_dir / "model.safetensors").read_bytes()
+    (tmp_path / "cut" / "model.safetensors").write_bytes(weights[:-100])
+    (tmp_path / "overwritten" / "model.safetensors").write_bytes(b"<html>" * 100)
+    for name in ("cut", "overwritten"):
+        with pytest.raises(DataError, match=f"{tmp_path / name}: the weights are damaged: .* Copy"):
+            load_model(tmp_path / name)
+
+
+def test_a_tokenizer_of_more_tokens_than_embeddings_is_refused(
+    base_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(base_dir, folder)
+    tokenizer = load_tokenizer(folder)
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["badu-badu"])
+    tokenizer.save_pretrained(folder)
+    words = (
+        f"{folder}: the tokenizer numbers tokens up to {rows}, the model has embeddings of {rows}"
+    )
+    with pytest.raises(DataError, match=words):
+        fetch_base(BaseConfig(model=str(folder)), tmp_path / "out")
+    with pytest.raises(DataError, match=words):
+        pretrain(folder, [pair_set(corpus)], PretrainingConfig(objective="tlm", steps=1), tmp_path)
 
 
 def test_a_local_model_is_fetched_whole(base_dir: Path, tmp_path: Path) -> None:

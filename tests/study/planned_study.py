@@ -60,6 +60,8 @@ def settings(**changes: Any) -> dict[str, Any]:
         "transfer": {"steps": 3, "batch_size": 2, "max_length": 16},
         "grid": {"domain": "law", "pair": "en-de", "size": [2, 4], "method": ["none", "weam"]},
     }
+    if "model" in (changes.get("base") or {}):
+        del study["base"]  # whose shape is of one from scratch
     for name, value in changes.items():
         if isinstance(value, Mapping) and isinstance(study.get(name), dict):
             study[name] = {**study[name], **value}

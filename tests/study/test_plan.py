@@ -393,7 +393,7 @@ def test_a_plan_that_fits_is_not_refused(tmp_path: Path) -> None:
 
 
 def test_hub_encoders_are_sized_before_they_are_fetched(tmp_path: Path) -> None:
-    study = read_small(tmp_path, "base.model=google-bert/bert-base-multilingual-cased")
+    study = read_small(tmp_path, base={"model": "google-bert/bert-base-multilingual-cased"})
     shape = largest_shape(plan_of(study), store_of(study))
     assert shape is not None
     assert shape.weights == pytest.approx(177e6, rel=0.02), "mBERT has 178 million weights"

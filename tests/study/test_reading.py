@@ -180,6 +180,29 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
             "- target-dev-oracle",
             "methods.w.transfer.selection.0 = 'target-dev-oracle': the first rule",
         ),
+        (
+            {"base": {"model": "xlm-roberta-base", "hidden": 768, "dropout": 0.0, "epochs": 1}},
+            "epochs",
+            "base.epochs: xlm-roberta-base is taken as it is, so that nothing comes of epochs,"
+            " hidden, dropout. Take them out, or replace all of it: --set 'base={model: …}'",
+        ),
+        (
+            {"methods": {"deep": {"base": {"model": "xlm-roberta-base", "dropout": 0}}}},
+            "dropout",
+            "methods.deep.base.dropout: xlm-roberta-base is taken as it is",
+        ),
+        ({"base": {"revision": "main"}}, "revision", "base.revision: it is of no model"),
+        ({"base": {"sharding": "fsdp"}}, "sharding", "base.sharding: one worker trains the base"),
+        (
+            {
+                "methods": {
+                    "near": {"pretraining": {"objective": "word-aligned", "pooling": "last"}}
+                }
+            },
+            "pooling",
+            "methods.near.pretraining.pooling: word-aligned does not read it. Take it out; of use"
+            " to: weam, weam-aligned-only, weam-shuffled-links.",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_is_named_with_its_line_and_cure(
@@ -191,6 +214,19 @@ def test_a_value_that_cannot_be_is_named_with_its_line_and_cure(
     assert "Traceback" not in message
     if start:
         assert f"{path}:{line_of(path, start)}: " in message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"base": {"model": "xlm-roberta-base", "revision": "main"}},
+        {"methods": {"other": {"base": {"model": "xlm-roberta-base"}}}},
+        {"methods": {"w": {"pretraining": {"objective": "weam", "pooling": "last"}}}},
+        {"pretraining": {"pooling": "last"}, "grid": {"method": ["weam", "word-aligned"]}},
+    ],
+)
+def test_a_setting_that_something_reads_is_taken(tmp_path: Path, changes: dict[str, Any]) -> None:
+    read_small(tmp_path, **changes)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from weam_ray.artifacts import Resources
 from weam_ray.experiment.graph import EncoderStep
 from weam_ray.pretraining.config import PretrainingConfig
 from weam_ray.progress import Report
+from weam_ray.record import RECORD, read_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from weam_ray.pretraining import Checkpoints, DistributedContext, PairSet, Prepared
+    from weam_ray.pretraining.card import Origin
     from weam_ray.pretraining.feed import Source
 
 
@@ -52,13 +54,47 @@ def train_encoder(
         distributed=distributed,
         checkpoints=checkpoints,
         source=source,
+        origin=_origin(config, upstream),
     )
 
 
-def prepare_encoder(config: EncoderStep, upstream: Mapping[str, Path]) -> Prepared:
-    """What the encoder stage trains on, tokenised."""
-    from weam_ray.pretraining import load_tokenizer, prepare
+def _origin(config: EncoderStep, upstream: Mapping[str, Path]) -> Origin:
+    """What the records of the steps it builds on say of an encoder's data and base."""
+    from weam_ray.pretraining.card import Base, Origin
 
+    base = _record(upstream["base"])
+    taken, folder = base["config"]["base"], base["config"].get("folder")
+    corpora = (_record(upstream[f"corpus{place}"])["config"] for place in range(len(config.sets)))
+    linked = _record(upstream["links0"]) if config.pretraining.uses_links else None
+    return Origin(
+        base=Base(
+            model=folder or taken["model"],
+            revision=base["facts"].get("commit") or taken["revision"],
+        ),
+        files={
+            name: [Path(corpus[side]).name for side in ("source", "target") if corpus[side]]
+            for (name, _, _), corpus in zip(config.sets, corpora, strict=True)
+        },
+        aligner=linked["config"]["alignment"] if linked else None,
+        licences=config.licences,
+    )
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    return read_record((folder / RECORD).read_bytes(), str(folder))
+
+
+def prepare_encoder(config: EncoderStep, upstream: Mapping[str, Path]) -> Prepared:
+    """What the encoder stage trains on, tokenised.
+
+    Raises:
+        ConfigError: rows longer than the base reads, which is seen before the text is.
+    """
+    from weam_ray.pretraining import load_tokenizer, prepare
+    from weam_ray.pretraining.bilingual import refuse_longer_rows
+    from weam_ray.pretraining.encoder import load_settings
+
+    refuse_longer_rows(load_settings(upstream["base"]), config.pretraining)
     return prepare(
         load_tokenizer(upstream["base"]),
         [_pair_set(config, place, upstream) for place in range(len(config.sets))],

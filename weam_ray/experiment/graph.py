@@ -33,6 +33,8 @@ from weam_ray.transfer.steps import (
 
 T = TypeVar("T")
 Texts = Annotated[dict[str, Path], Placement()]
+Licences = Annotated[tuple[str, ...], Placement()]
+"""A line for each source of data. What they say changes no result, and so no address."""
 LOCAL_MODEL = "a local folder"
 """Stands for the path of a model in what decides an address."""
 
@@ -64,6 +66,8 @@ class ExperimentConfig(StageConfig):
     """Fine-tuning of a reader, when the task is one of ``questions``."""
     diagnostics: DiagnosticsConfig = Field(default_factory=DiagnosticsConfig)
     """What is measured of the encoder itself."""
+    licences: Licences = ()
+    """Those of the data, for the encoder's model card."""
 
     @property
     def fine_tuning(self) -> FineTuningConfig:
@@ -104,6 +108,7 @@ class EncoderStep(StageConfig):
     size: int | None
     subset_seed: int
     replay_texts: Texts
+    licences: Licences = ()
 
 
 class SharedSteps:
@@ -212,6 +217,7 @@ class Experiment:
                 size=config.size,
                 subset_seed=config.subset_seed,
                 replay_texts=replayed,
+                licences=config.licences,
             ),
             upstream=upstream,
             inputs=inputs,

@@ -2,12 +2,14 @@
 
 The job's own process reads and tokenises the text once. Ray Data draws the same global sequence of
 batches for every worker and hands each its share (`shards.py`), so the loss is that of one worker.
-A worker that dies is started again with the others, from the last checkpoint.
+A worker that dies is started again with the others, from the last checkpoint; what a worker refuses
+is raised here as it was raised there, and ends the job as it would on one worker.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import threading
@@ -19,10 +21,11 @@ from typing import Any
 
 import ray
 import ray.train
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from weam_ray.artifacts import Maker, Resources, Store, Work
+from weam_ray.artifacts import Maker, Resources, Store, Work, storage_errors
+from weam_ray.errors import ConfigError, WeamError
 from weam_ray.experiment import EncoderStep, prepare_encoder, train_encoder
 from weam_ray.on_ray.jobs import Job
 from weam_ray.on_ray.shards import data_config, shards, steps_of_shard
@@ -30,9 +33,12 @@ from weam_ray.pretraining import Checkpoints, DistributedContext
 from weam_ray.progress import Progress, Report
 
 _STEPS_BETWEEN_CHECKPOINTS = 500
+_RESTARTS = 2
+"""Of workers that died."""
 _SECONDS_BETWEEN_LOOKS = 1.0
 _PROGRESS = "progress.json"
 _FACTS = "facts.json"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +49,8 @@ class _Task:
     upstream: dict[str, Path]
     out: Path
     scratch: Path
+    root: Path
+    """Of the store, for what is said of a full disk."""
     threads: int
     device: str
 
@@ -67,6 +75,7 @@ def encoder_maker(job: Job, store: Store) -> Maker:
             upstream={name: artifact.path for name, artifact in work.upstream.items()},
             out=work.out,
             scratch=scratch,
+            root=store.root,
             threads=job.threads,
             device=work.resources.device,
         )
@@ -82,9 +91,22 @@ def encoder_maker(job: Job, store: Store) -> Maker:
 def _fit(task: _Task, job: Job) -> None:
     # Without this a run waits seconds for the controller to notice that its workers have ended.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    common, steps = _read(task, job.workers)
+    for restarts_left in reversed(range(_RESTARTS + 1)):
+        try:
+            _trainer(task, job, common, steps).fit()
+            return
+        except WorkerGroupError as error:
+            if (refused := _refusal(error)) is not None:
+                raise refused from error
+            if not restarts_left:
+                raise
+            _log.warning("%s\nThe workers are started again.", error)
+
+
+def _trainer(task: _Task, job: Job, common: ray.ObjectRef, steps: int) -> TorchTrainer:
     gpu = job.gpus > 0
-    common, steps = _read(task)
-    TorchTrainer(
+    return TorchTrainer(
         _worker,
         train_loop_config={"task": task, "prepared": common},
         datasets=shards(
@@ -104,15 +126,39 @@ def _fit(task: _Task, job: Job) -> None:
         run_config=RunConfig(
             name="train",
             storage_path=str(task.scratch),
-            failure_config=FailureConfig(max_failures=2),
+            # Ray would start workers again whatever ended them, bad input too.
+            failure_config=FailureConfig(max_failures=0),
         ),
-    ).fit()
+    )
 
 
-def _read(task: _Task) -> tuple[ray.ObjectRef, int]:
-    """The rows, in memory once a machine however many workers read them, and the run's steps."""
+def _refusal(error: WorkerGroupError) -> WeamError | None:
+    """What a worker refused; the others may have failed because it was gone."""
+    failures = (error.worker_failures[rank] for rank in sorted(error.worker_failures))
+    return next((one for one in failures if isinstance(one, WeamError)), None)
+
+
+def _read(task: _Task, workers: int) -> tuple[ray.ObjectRef, int]:
+    """The rows, in memory once a machine however many workers read them, and the run's steps.
+
+    Raises:
+        ConfigError, DataError: what every worker would refuse.
+    """
+    config = task.config.pretraining
+    _refuse_more_workers(workers, config.batch_size, "pretraining.batch_size")
     prepared = prepare_encoder(task.config, task.upstream)
-    return ray.put(prepared), prepared.planned_steps(task.config.pretraining)
+    if prepared.held_out is not None:
+        _refuse_more_workers(workers, int(prepared.facts["held_out_pairs"]), "held-out pairs")
+    return ray.put(prepared), prepared.planned_steps(config)
+
+
+def _refuse_more_workers(workers: int, pairs: int, what: str) -> None:
+    if pairs < workers:
+        raise ConfigError(
+            f"{what} {pairs} can't be split over {workers} workers",
+            place="resources.cell_workers",
+            cure=f"Set it to at most {pairs}, or give more pairs.",
+        )
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -124,19 +170,20 @@ def _worker(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     device = "cpu" if task.device == "cpu" else str(ray.train.torch.get_device())
-    facts = train_encoder(
-        task.config,
-        task.upstream,
-        task.out,
-        _writer(task.scratch / _PROGRESS),
-        Resources(threads=task.threads, device=device),
-        distributed=DistributedContext(rank=rank, world=world),
-        checkpoints=task.checkpoints,
-        prepared=ray.get(config["prepared"]),
-        source=steps_of_shard,
-    )
-    if rank == 0:
-        _replace(task.scratch / _FACTS, json.dumps(facts))
+    with storage_errors(task.root):
+        facts = train_encoder(
+            task.config,
+            task.upstream,
+            task.out,
+            _writer(task.scratch / _PROGRESS),
+            Resources(threads=task.threads, device=device),
+            distributed=DistributedContext(rank=rank, world=world),
+            checkpoints=task.checkpoints,
+            prepared=ray.get(config["prepared"]),
+            source=steps_of_shard,
+        )
+        if rank == 0:
+            _replace(task.scratch / _FACTS, json.dumps(facts))
 
 
 def _writer(path: Path) -> Report:

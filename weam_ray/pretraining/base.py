@@ -29,6 +29,7 @@ from weam_ray.pretraining.encoder import (
     longest_row,
     new_model,
     recompute_activations,
+    refuse_more_tokens,
     untrained_model,
     without_bars,
 )
@@ -131,7 +132,7 @@ def fetch_base(config: BaseConfig, out: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: `model` isn't set, or its head is of an unknown family.
-        DataError: it can't be opened.
+        DataError: it can't be opened, or its tokenizer is another model's.
     """
     if config.model is None:
         raise ConfigError("base.model is not set", cure="Name a hub model or a local folder.")
@@ -141,13 +142,14 @@ def fetch_base(config: BaseConfig, out: Path) -> dict[str, Any]:
             model = untrained_model(config.model, config.revision)
     else:
         model = load_model(config.model, config.revision)
-    lm = encoder_and_head(model)
+    encoder_and_head(model)
     special_tokens(tokenizer)
+    refuse_more_tokens(model, tokenizer, config.model)
     save(model, tokenizer, out)
     facts = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "steps": 0,
-        "longest_row": longest_row(lm),
+        "longest_row": longest_row(model.config),
         "commit": getattr(model.config, "_commit_hash", None),
     }
     write_card(out, "base", config, facts, [])

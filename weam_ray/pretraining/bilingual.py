@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from weam_ray.artifacts import Resources
 from weam_ray.errors import ConfigError
 from weam_ray.pretraining.base import epochs_by_set, save
-from weam_ray.pretraining.card import write_card
+from weam_ray.pretraining.card import Base, Origin, write_card
 from weam_ray.pretraining.checkpoints import Checkpoints
 from weam_ray.pretraining.config import PretrainingConfig
 from weam_ray.pretraining.distributed import DistributedContext
@@ -20,8 +23,9 @@ from weam_ray.pretraining.encoder import (
     load_tokenizer,
     longest_row,
     recompute_activations,
+    refuse_more_tokens,
 )
-from weam_ray.pretraining.examples import PairSet
+from weam_ray.pretraining.examples import Examples, PairSet
 from weam_ray.pretraining.feed import Source
 from weam_ray.pretraining.loop import fit
 from weam_ray.pretraining.objectives import (
@@ -61,9 +65,10 @@ def pretrain(
         checkpoints: where to save and resume.
 
     Returns:
-        objective, rows, tokens, links dropped by reason, steps, replay_steps, epochs_by_set,
-        seconds, tokens_per_second, wait_share, aligned_share and final losses; with held-out pairs
-        what :func:`weam_ray.pretraining.loop.fit` tells of them.
+        objective, parameters, rows, pairs_by_set, tokens_by_set, links dropped by reason, steps,
+        replay_steps, replay_rows_by_set, epochs_by_set, tokens, seconds, tokens_per_second,
+        wait_share, aligned_share and final losses; with held-out pairs what
+        :func:`weam_ray.pretraining.loop.fit` tells of them.
 
     Raises:
         ConfigError: rows longer than the base reads; replay without text.
@@ -93,21 +98,29 @@ def pretrain_on(
     distributed: DistributedContext | None = None,
     checkpoints: Checkpoints | None = None,
     source: Source | None = None,
+    origin: Origin | None = None,
 ) -> dict[str, Any]:
     """:func:`pretrain` on rows that were read already, by one for all workers.
 
     Args:
         prepared: from :func:`weam_ray.pretraining.prepared.prepare`, with the same settings.
         source: makes this worker's share of every step; None: it is made in this process.
+        origin: what the model card is to say of the base, the corpora and their licences.
     """
     lm = encoder_and_head(load_model(base_dir, dropout=config.dropout))
-    facts: dict[str, Any] = {"objective": config.objective}
+    tokenizer = load_tokenizer(base_dir)
+    refuse_more_tokens(lm.model, tokenizer, str(base_dir))
+    facts: dict[str, Any] = {
+        "objective": config.objective,
+        "parameters": sum(p.numel() for p in lm.model.parameters()),
+    }
     if prepared.examples is None:
         facts["steps"] = 0
     else:
-        _refuse_longer_rows(lm, config)
+        refuse_longer_rows(lm.model.config, config)
         feed = prepared.feed(config, distributed, source)
         facts |= prepared.facts
+        facts |= _sizes(prepared)
         facts |= fit(
             objective(lm, base_dir, config, resources or Resources()),
             feed,
@@ -126,17 +139,42 @@ def pretrain_on(
         facts["replay_steps"] = facts["steps"] - own_steps
         facts["epochs_by_set"] = epochs_by_set(feed.batches, own_steps)
     if distributed is None or distributed.leads:
-        save(lm.model, load_tokenizer(base_dir), out)
-        write_card(out, "encoder", config, facts, prepared.languages)
+        save(lm.model, tokenizer, out)
+        origin = origin or Origin(base=Base(model=str(base_dir)))
+        write_card(out, "encoder", config, facts, prepared.languages, origin)
     return facts
 
 
-def _refuse_longer_rows(lm: MaskedLM, config: PretrainingConfig) -> None:
-    room = longest_row(lm)
+def _sizes(prepared: Prepared) -> dict[str, dict[str, int]]:
+    """Pairs and tokens of each set, and rows of replayed text by language."""
+    assert prepared.examples is not None
+    examples, replay = prepared.examples, prepared.replay
+    counts = {
+        "pairs_by_set": _by_set(examples, np.full(examples.rows, 1 / examples.group)),
+        "tokens_by_set": _by_set(examples, examples.lengths),
+    }
+    if replay is not None:
+        counts["replay_rows_by_set"] = _by_set(replay, np.ones(replay.rows))
+    return counts
+
+
+def _by_set(examples: Examples, amounts: npt.NDArray[Any]) -> dict[str, int]:
+    sums = np.bincount(examples.sets, weights=amounts, minlength=len(examples.names))
+    return dict(zip(examples.names, sums.round().astype(int).tolist(), strict=True))
+
+
+def refuse_longer_rows(settings: Any, config: PretrainingConfig) -> None:
+    """Refuses rows of more tokens than a model of this Hugging Face configuration reads.
+
+    Raises:
+        ConfigError: with the most it reads.
+    """
+    room = longest_row(settings)
     if config.max_length > room:
         raise ConfigError(
             f"max_length {config.max_length} is longer than the {room} tokens the base reads",
-            cure=f"Set pretraining.max_length to at most {room}.",
+            place="pretraining.max_length",
+            cure=f"Set it to at most {room}.",
         )
 
 

@@ -12,11 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weam_ray.errors import ConfigError, DataError
 from weam_ray.pretraining.config import BaseConfig
+
+_FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "roformer", "modernbert")
+"""Model types whose head, attention mask and positions are known here, and held by tests against
+the model's own. Others have modules of the same names that mean something else: DeBERTa's attention
+would take the mask that is added to scores for one of zeros and ones, and train on garbage."""
+_PLACES_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")
+"""They number places from the padding token's number + 1."""
+_USE = "Use a model of the BERT, RoBERTa, XLM-R, CamemBERT, RoFormer or ModernBERT family."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,12 +47,20 @@ class MaskedLM:
     transform_modules: tuple[nn.Module, ...]
 
 
+def _refuse_unknown_family(settings: Any, place: str | None = None) -> None:
+    if settings.model_type not in _FAMILIES:
+        raise ConfigError(
+            f"models of type {settings.model_type} are not known here", place=place, cure=_USE
+        )
+
+
 def encoder_and_head(model: Any) -> MaskedLM:
     """Takes a Hugging Face masked language model apart.
 
     Raises:
-        ConfigError: a family whose head this doesn't know.
+        ConfigError: it is of a family that isn't known here, or no masked language model.
     """
+    _refuse_unknown_family(model.config)
     encoder = getattr(model, model.base_model_prefix)
     if hasattr(model, "cls") and hasattr(model.cls, "predictions"):  # BERT, RoFormer, …
         head = model.cls.predictions
@@ -56,7 +73,7 @@ def encoder_and_head(model: Any) -> MaskedLM:
         return MaskedLM(model, encoder, model.head, model.decoder, (model.head,))
     raise ConfigError(
         f"{type(model).__name__} has no masked-language-model head this project can take apart",
-        cure="Use a model of the BERT, RoFormer, RoBERTa, XLM-R or ModernBERT family.",
+        cure=_USE,
     )
 
 
@@ -111,13 +128,11 @@ def _attention(lm: MaskedLM, real_BL: Tensor) -> Tensor:
     return real_BL
 
 
-def longest_row(lm: MaskedLM) -> int:
-    """Tokens a model can read, special tokens included."""
-    positions: int = lm.model.config.max_position_embeddings
-    table = getattr(lm.encoder.embeddings, "position_embeddings", None)
-    # RoBERTa and its kin number places from padding_idx + 1.
-    padding = getattr(table, "padding_idx", None)
-    return positions - (padding + 1 if padding is not None else 0)
+def longest_row(settings: Any) -> int:
+    """Tokens a model of this Hugging Face configuration can read, special tokens included."""
+    positions: int = settings.max_position_embeddings
+    after_padding = settings.model_type in _PLACES_AFTER_PADDING
+    return positions - (settings.pad_token_id + 1 if after_padding else 0)
 
 
 def recompute_activations(lm: MaskedLM) -> None:
@@ -172,12 +187,14 @@ def load_model(
         dropout: for this run only: the model's config, and so what is saved, keeps its own.
 
     Raises:
-        DataError: there is none at `folder`, or one with another head.
+        ConfigError: it is of a family that isn't known here.
+        DataError: there is none at `folder`, one with another head, or a damaged one.
     """
-    from transformers import AutoConfig, AutoModelForMaskedLM
+    from transformers import AutoModelForMaskedLM
 
+    config = load_settings(folder, revision)
+    _refuse_unknown_family(config, str(folder))
     try:
-        config = AutoConfig.from_pretrained(folder, revision=revision)
         own = {name: getattr(config, name) for name in _DROPOUTS if hasattr(config, name)}
         for name in own if dropout is not None else ():
             setattr(config, name, dropout)
@@ -194,8 +211,14 @@ def load_model(
             setattr(model.config, name, rate)
         freeze_positions(model)
         return model
+    except SafetensorError as error:
+        raise DataError(
+            f"the weights are damaged: {_first_line(error)}",
+            place=str(folder),
+            cure="Copy the folder again; of a hub model, fetch it again into an empty cache.",
+        ) from error
     except (OSError, ValueError) as error:
-        raise _cannot_be_opened(folder, error) from error
+        raise _not_opened(folder, error) from error
 
 
 def untrained_model(folder: Path | str, revision: str | None = None) -> Any:
@@ -205,23 +228,52 @@ def untrained_model(folder: Path | str, revision: str | None = None) -> Any:
     Raises:
         DataError: there is none at `folder`.
     """
-    from transformers import AutoConfig, AutoModelForMaskedLM
+    from transformers import AutoModelForMaskedLM
 
+    config = load_settings(folder, revision)
     try:
-        config = AutoConfig.from_pretrained(folder, revision=revision)
         model = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise _cannot_be_opened(folder, error) from error
+    except ValueError as error:
+        raise _not_opened(folder, error) from error
     freeze_positions(model)
     return model
 
 
-def _cannot_be_opened(folder: Path | str, error: Exception) -> DataError:
+def load_settings(folder: Path | str, revision: str | None = None) -> Any:
+    """A model's Hugging Face configuration, without its weights.
+
+    Raises:
+        DataError: there is none at `folder`.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, revision=revision)
+    except (OSError, ValueError) as error:
+        raise _not_opened(folder, error) from error
+
+
+def _not_opened(folder: Path | str, error: Exception) -> DataError:
     return DataError(
         f"no masked language model can be opened: {_first_line(error)}",
         place=str(folder),
         cure="Give a save_pretrained folder or a hub name; go online once to fetch it.",
     )
+
+
+def refuse_more_tokens(model: Any, tokenizer: Any, place: str) -> None:
+    """Refuses a tokenizer of another model, before the first row with a token it made up.
+
+    Raises:
+        DataError: the tokenizer's highest number has no embedding.
+    """
+    rows, highest = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        raise DataError(
+            f"the tokenizer numbers tokens up to {highest:,}, the model has embeddings of {rows:,}",
+            place=place,
+            cure="Save the model's own tokenizer here, or the model with its embeddings resized.",
+        )
 
 
 def _refuse_other_heads(folder: Path | str, config: Any, missing: Collection[str]) -> None:

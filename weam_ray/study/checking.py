@@ -16,6 +16,7 @@ from weam_ray.corpus.languages import normalise_language
 from weam_ray.errors import ConfigError
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.document import Key
+from weam_ray.study.idle import idle_settings
 from weam_ray.study.methods import RANDOM, describe_method, method_names, varied
 from weam_ray.study.search import search_problems
 from weam_ray.study.wording import ORACLE
@@ -60,7 +61,7 @@ def problems(study: StudyConfig) -> Iterator[Problem]:
                 what="slopes are of one task and setting, and the grid has several",
                 cure="Make a study of each; they share what they can.",
             )
-    for key, what, cure in search_problems(study):
+    for key, what, cure in (*idle_settings(study), *search_problems(study)):
         yield Problem(key=key, what=what, cure=cure)
 
 

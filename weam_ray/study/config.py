@@ -250,7 +250,7 @@ class StudyConfig(StageConfig):
     report_split: Literal["dev", "test"] = "test"
     """The items that claims are made on; decided here, before there is anything to choose by."""
     licences: tuple[str, ...] = ()
-    """A line per data source for the report: what it is and under which licence."""
+    """A line per data source, for the report and model cards: what it is, under which licence."""
     gates: tuple[Gate, ...] = ()
     """What must hold before the report makes a claim."""
     power: Annotated[PowerConfig, Placement()] = Field(default_factory=PowerConfig)

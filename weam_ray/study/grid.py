@@ -281,6 +281,7 @@ class _Builder:
             task=key.task,
             questions=self._questions,
             diagnostics=self._diagnostics,
+            licences=study.licences,
             **self._fine_tuning(key),
         )
 
