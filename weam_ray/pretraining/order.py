@@ -17,11 +17,11 @@ _BATCHES_A_POOL = 64
 class Order:
     """Which rows come when: an endless sequence of pools, mixing the sets of the examples.
 
-    A set's rows come in a new seeded order every epoch, by a hash of their keys, so the order of
-    the files doesn't matter.
+    A set's pairs come in a new seeded order every epoch, by a hash of their ids: neither the order
+    of the files matters, nor whether a pair is one row or two.
 
     Attributes:
-        lengths: tokens of each group of rows that stay together.
+        lengths: of each group of rows that stay together.
         sizes: groups of each set.
         shares: how often each set is drawn.
         batches_a_pool: batches that are drawn and sorted by length together.
@@ -33,8 +33,8 @@ class Order:
         self._batch_groups = batch_size
         sets = examples.sets[:: self._group]
         self._members = [np.flatnonzero(sets == k) for k in range(len(examples.names))]
-        self._keys = [examples.keys[:: self._group][member] for member in self._members]
-        self.lengths = np.add.reduceat(examples.lengths, np.arange(0, examples.rows, self._group))
+        self._keys = [examples.group_keys[member] for member in self._members]
+        self.lengths = examples.group_lengths
         self.sizes = np.array([len(member) for member in self._members], np.int64)
         if not self.sizes.all():
             raise DataError(
