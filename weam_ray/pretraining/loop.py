@@ -129,7 +129,7 @@ class _Run:
 
     def train(self, stage: str, report: Report, checkpoints: Checkpoints | None) -> None:
         window, self._window = self._window, Window(self.device)
-        window.began = saved = time.perf_counter()
+        saved = time.perf_counter()
         ahead = 0 if self.device.type == "cpu" else _STEPS_AHEAD
         with closing(self._feed.steps(self._done, self._steps, ahead)) as steps:
             while not self._ended:
@@ -146,8 +146,8 @@ class _Run:
                     continue
                 noticed = notice.given() and self._world == 1
                 if noticed or checkpoints.due(self._done, time.perf_counter() - saved):
-                    self._save(window, checkpoints)
-                    saved = window.began = time.perf_counter()
+                    window.began += self._save(window, checkpoints)
+                    saved = time.perf_counter()
                 if noticed:
                     raise notice.Preempted(f"{stage} was saved at step {self._done:,}")
         best = self._patience.weights if self._patience is not None else None
@@ -177,11 +177,16 @@ class _Run:
         self._measuring += seconds
         return seconds
 
-    def _save(self, window: Window, checkpoints: Checkpoints) -> None:
-        # On several workers every one comes here at the same step: their sums are added.
-        state = {**self._state(), "window": window.state(self._distributed)}
+    def _save(self, window: Window, checkpoints: Checkpoints) -> float:
+        """Returns the seconds that took."""
+        # On several workers every one comes here at the same step: their sums are added. A GPU ends
+        # its steps first, which is training still.
+        sums = window.state(self._distributed)
+        began = time.perf_counter()
+        state = {**self._state(), "window": sums}
         if self._rank == 0:
             checkpoints.save(self._done, state)
+        return time.perf_counter() - began
 
     def _step(self, data: Step, window: Window) -> None:
         for group in self._optimiser.param_groups:
