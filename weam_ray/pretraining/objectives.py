@@ -140,7 +140,11 @@ def _weights(terms: Terms, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, Te
 
 
 class WordAligned(nn.Module):
-    """Cao et al.'s distance between linked words and to the frozen original."""
+    """Cao et al.'s distance between linked words and to the frozen original.
+
+    Attributes:
+        leaves_some_unused: whether some steps read the head, which replay does, and others don't.
+    """
 
     def __init__(self, lm: MaskedLM, original: MaskedLM, config: PretrainingConfig) -> None:
         super().__init__()
@@ -150,6 +154,7 @@ class WordAligned(nn.Module):
         self._original = (original,)
         self._weight = config.anchor_weight
         self._replay = MaskedTokens(lm, Terms()) if config.replay_share else None
+        self.leaves_some_unused = self._replay is not None
         if self._replay is None:
             # The head isn't read, and DDP wants to know. Its matrix is the embeddings' own.
             for module in lm.transform_modules:
