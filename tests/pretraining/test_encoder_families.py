@@ -147,6 +147,24 @@ def test_a_base_learns_and_opens_as_any_hugging_face_model(
     assert not list(tmp_path.glob("*.bin"))
 
 
+@pytest.mark.parametrize("two", [False, True])
+def test_a_base_that_reads_little_of_a_file_says_so(
+    two: bool, tokenizer_dir: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    long = tmp_path / "long.txt"
+    long.write_text(texts["aa"].read_text() * 4)
+    config = TINY.model_copy(
+        update={"steps": 5, "batch_size": 6, "temperature": 1.0, "two_sentences": two}
+    )
+    facts = train_base(tokenizer_dir, {"aa": long, "bb": texts["bb"]}, config, tmp_path)
+    lines = 2 if two else 1
+    assert facts["rows"] <= 32 + 2, "no more is read than is used"
+    assert facts["rows_by_set"] == {"aa": 800 // lines, "bb": 200 // lines}
+    # 30 rows, 24 of the one and 6 of the other.
+    epochs = {"aa": 24 * lines / 800, "bb": 6 * lines / 200}
+    assert facts["epochs_by_set"] == pytest.approx(epochs, abs=1e-4)
+
+
 def test_a_base_of_no_steps_is_the_random_encoder_of_its_seed(
     base_dir: Path, tokenizer_dir: Path, tmp_path: Path
 ) -> None:

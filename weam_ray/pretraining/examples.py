@@ -75,6 +75,8 @@ class Examples:
             the pair as one row, also where its sides are two.
         names: of the sets.
         shares: float64, one a set: how often its rows are drawn; None: by sizes and temperature.
+        whole: int64, one a set: rows of all its text, where no more of it was read than the run can
+            use; None: those here.
         facts: what was counted on the way.
     """
 
@@ -91,6 +93,7 @@ class Examples:
     group: int = 1
     names: tuple[str, ...] = ("",)
     shares: npt.NDArray[np.float64] | None = None
+    whole: I64 | None = None
     facts: dict[str, float] = field(default_factory=dict)
 
     @property

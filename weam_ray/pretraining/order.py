@@ -23,6 +23,7 @@ class Order:
     Attributes:
         lengths: of each group of rows that stay together.
         sizes: groups of each set.
+        whole: those of all its text, also where only its beginning is here.
         shares: how often each set is drawn.
         batches_a_pool: batches that are drawn and sorted by length together.
     """
@@ -42,6 +43,7 @@ class Order:
                 place=examples.names[int(self.sizes.argmin())],
                 cure="Give this set text, or leave it out.",
             )
+        self.whole = self.sizes if examples.whole is None else examples.whole
         shares = examples.shares
         if shares is None:
             shares = self.sizes.astype(np.float64) ** temperature
@@ -57,7 +59,7 @@ class Order:
         pool, rest = divmod(batches, self.batches_a_pool)
         before, after = self._taken_before(pool), self._taken_before(pool + 1)
         rows = before + (after - before) * (rest / self.batches_a_pool)
-        return rows / self.sizes
+        return rows / self.whole
 
     def pool(self, number: int) -> tuple[I64, I64]:
         """Rows and their epochs, in the order of the pool's batches."""
