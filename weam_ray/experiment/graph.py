@@ -203,7 +203,7 @@ class Experiment:
                 upstream[f"links{place}"] = links
         return Step(
             stage="encoder",
-            version=encoder_version(config.pretraining),
+            version=encoder_version(config.pretraining, len(replayed)),
             config=EncoderStep(
                 pretraining=config.pretraining,
                 sets=tuple(

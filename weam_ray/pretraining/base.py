@@ -187,7 +187,7 @@ def sentences_of(
 
 def whole_rows(part: Examples, read: int, lines: int) -> int:
     """Rows that all lines of a file make, taking those not read to be as long as the read ones."""
-    return part.rows * lines // read
+    return part.rows * lines // max(read, 1)
 
 
 def epochs_by_set(batches: Batches, steps: int) -> dict[str, float]:

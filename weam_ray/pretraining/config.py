@@ -241,10 +241,16 @@ class PretrainingConfig(TrainingConfig):
         return self.adam_betas or ((0.9, 0.98) if aligned else (0.9, 0.999))
 
 
-def encoder_version(config: PretrainingConfig) -> int:
-    """Which version of the encoder stage makes this: one higher where the same settings gave
-    another encoder before.
+def encoder_version(config: PretrainingConfig, replayed: int = 0) -> int:
+    """Which version of the encoder stage makes this: higher where the same settings gave another
+    encoder before.
 
-    `mlm` and `word-aligned` came to read the pairs of a step that the others read.
+    `mlm` and `word-aligned` came to read the pairs of a step that the others read; replay with a
+    budget of steps came to mix languages by the sizes of their texts.
+
+    Args:
+        config: the settings.
+        replayed: languages there is text of to replay.
     """
-    return 1 + (config.objective in ONE_SIDE_A_ROW)
+    mixes = config.replay_share > 0 and replayed > 1 and config.steps is not None
+    return 1 + (config.objective in ONE_SIDE_A_ROW) + mixes

@@ -46,7 +46,7 @@ class Order:
         self.whole = self.sizes if examples.whole is None else examples.whole
         shares = examples.shares
         if shares is None:
-            shares = self.sizes.astype(np.float64) ** temperature
+            shares = self.whole.astype(np.float64) ** temperature
         self.shares = shares / shares.sum()
         # A pool spans at most one epoch of any set: else a pair's copies would meet in a batch.
         longest = int(np.min(self.sizes / (self.shares * batch_size)))
