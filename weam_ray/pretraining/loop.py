@@ -277,6 +277,8 @@ class _Run:
             if name.startswith(("loss", "held_out_loss")):
                 last[f"final_{name}"] = value
         seconds = max(self._seconds, 1e-9)
+        # word-aligned has links and masks nothing: it has no share of its masked tokens.
+        links = self._feed.batches.has_links and self._masked
         return {
             "steps": self._done,
             "tokens": self._tokens,
@@ -284,7 +286,7 @@ class _Run:
             "tokens_per_second": round(self._tokens / seconds, 1),
             "wait_share": round(self._waited / seconds, 4),
             "precision": used(self._config.precision, self.device),
-            **({"aligned_share": self._aligned / self._masked} if self._aligned else {}),
+            **({"aligned_share": self._aligned / self._masked} if links else {}),
             **last,
             **self._measured(),
         }
