@@ -60,6 +60,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"objective": "tlm-doubled", "cross_lingual_weight": 0.5},
     {"objective": "weam-aligned-only"},
     {"objective": "weam", "cross_lingual_weight": 2.5},
+    {"objective": "weam", "cross_lingual_weight": 0.0},
     {"objective": "weam", "pooling": "first"},
     {"objective": "weam", "pooling": "last"},
     {"objective": "weam", "pooling": "same-index"},
