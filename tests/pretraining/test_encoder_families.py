@@ -198,3 +198,17 @@ def test_rows_longer_than_the_base_reads_are_refused(
     config = PretrainingConfig(objective="tlm", steps=1, max_length=65)
     with pytest.raises(ConfigError, match="max_length 65 is longer than the 64 tokens"):
         pretrain(base_dir, [pair_set(corpus)], config, tmp_path)
+
+
+def test_word_aligned_takes_a_head_without_bias(
+    tokenizer_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    config = transformers.ModernBertConfig(
+        **{**SHAPE, "vocab_size": len(load_tokenizer(tokenizer_dir))}, decoder_bias=False
+    )
+    base = tmp_path / "base"
+    transformers.ModernBertForMaskedLM(config).save_pretrained(base)
+    load_tokenizer(tokenizer_dir).save_pretrained(base)
+    settings = PretrainingConfig(objective="word-aligned", steps=2, max_length=32)
+    facts = pretrain(base, [pair_set(corpus)], settings, tmp_path)
+    assert facts["final_loss"] > 0

@@ -131,6 +131,8 @@ class _Run:
         window, self._window = self._window, Window(self.device)
         saved = time.perf_counter()
         ahead = 0 if self.device.type == "cpu" else _STEPS_AHEAD
+        if not self._steps:  # the base is what is kept, and its loss is asked for all the same
+            self._measure(stage, report)
         with closing(self._feed.steps(self._done, self._steps, ahead)) as steps:
             while not self._ended:
                 asked = time.perf_counter()

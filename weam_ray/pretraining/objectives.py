@@ -166,7 +166,8 @@ class WordAligned(nn.Module):
             # The head isn't read, and DDP wants to know. Its matrix is the embeddings' own.
             for module in lm.transform_modules:
                 module.requires_grad_(False)
-            lm.decoder.bias.requires_grad_(False)
+            if lm.decoder.bias is not None:
+                lm.decoder.bias.requires_grad_(False)
 
     def forward(self, batch: Batch, scale: float, replay: bool = False) -> tuple[Tensor, Tensor]:
         """This share's part of the loss times `scale`, and WORD_ALIGNED_METRICS as a tensor [3]."""
