@@ -121,6 +121,33 @@ def masked_losses(
     return loss_mp + weight * loss_cp, loss_mp, loss_cp
 
 
+def word_aligned_losses(
+    lm: MaskedLM, original: MaskedLM, rows: list[dict[str, Any]], tokenizer: Any
+) -> tuple[Tensor, Tensor]:
+    """Cao et al. 2020, section 3.2: of linked words, and of source words from the original."""
+    distances: list[Tensor] = []
+    drifts: list[Tensor] = []
+    for row in rows:
+        vectors, lasts = {}, {}
+        for name in ("source", "target"):
+            encoded = tokenizer(row[name], return_offsets_mapping=True)
+            ids = torch.tensor([encoded["input_ids"]])
+            vectors[name] = lm.encoder(input_ids=ids)[0][0]
+            ends = [end for _, end in encoded["offset_mapping"]]
+            lasts[name] = {end: place for place, end in enumerate(ends)}
+            if name == "source":
+                kept = original.encoder(input_ids=ids)[0][0].detach()
+                drifts += list((vectors[name] - kept).square().mean(1))
+        source, target = vectors["source"], vectors["target"]
+        distances += [(source[0] - target[0]).square().mean()]
+        distances += [(source[-1] - target[-1]).square().mean()]
+        for i, j in zip(row["links"][::2], row["links"][1::2], strict=True):
+            one = source[lasts["source"][row["source_spans"][2 * i + 1]]]
+            other = target[lasts["target"][row["target_spans"][2 * j + 1]]]
+            distances.append((one - other).square().mean())
+    return torch.stack(distances).mean(), torch.stack(drifts).mean()
+
+
 def _nll(lm: MaskedLM, vector: Tensor, answer: int) -> Tensor:
     logits = lm.decoder(lm.transform(vector[None]))[0]
     return torch.logsumexp(logits, 0) - logits[answer]

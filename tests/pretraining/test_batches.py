@@ -11,13 +11,20 @@ import numpy as np
 import pytest
 import torch
 from slow_losses import partners_of
-from small_corpus import Corpus, make_corpus
+from small_corpus import Corpus, make_corpus, pair_set
 
 from weam_ray.errors import ConfigError, DataError
-from weam_ray.pretraining import PretrainingConfig, build_examples, load_tokenizer
+from weam_ray.pretraining import (
+    Objective,
+    PairSet,
+    PretrainingConfig,
+    build_examples,
+    load_tokenizer,
+)
 from weam_ray.pretraining.batches import Batch, Batches, Order
 from weam_ray.pretraining.examples import Examples, concatenate
 from weam_ray.pretraining.feed import Feed
+from weam_ray.pretraining.prepared import prepare
 from weam_ray.pretraining.sides import token_table
 
 
@@ -112,6 +119,30 @@ def test_every_row_comes_once_an_epoch(examples: Examples) -> None:
     assert set(epochs.tolist()) == {0}
     assert order.pool(1)[0].tolist() != drawn.tolist()
     assert set(order.pool(1)[1].tolist()) == {1}
+
+
+def pairs_by_step(objective: Objective, sets: list[PairSet], base_dir: Path, **changes: Any):
+    """The ids of the pairs of each of 150 steps, in order."""
+    config = PretrainingConfig(objective=objective, **changes)
+    examples = prepare(load_tokenizer(base_dir), sets, config).examples
+    assert examples is not None
+    order, group = Order(examples, config.batch_size, config.temperature, 3), examples.group
+    ids = np.concatenate([one.pairs["pair_id"].to_numpy() for one in sets])
+    rows = np.concatenate([order.pool(number)[0][::group] for number in range(4)])
+    return ids[rows // group].reshape(-1, config.batch_size)[:150].tolist()
+
+
+@pytest.mark.parametrize("max_length", [16, 48])
+@pytest.mark.parametrize("objective", ["mlm", "word-aligned", "weam"])
+def test_a_step_reads_the_same_pairs_under_every_objective(
+    objective: Objective, max_length: int, corpus: Corpus, base_dir: Path
+) -> None:
+    """Below one epoch too (a pool is 128 of the 250 pairs), and where rows are truncated."""
+    sets = [pair_set(corpus, "large"), pair_set(make_corpus(50, 1, prefix=1), "small")]
+    changes = {"batch_size": 2, "temperature": 0.5, "max_length": max_length}
+    steps = pairs_by_step(objective, sets, base_dir, **changes)
+    assert len(steps) == 150
+    assert steps == pairs_by_step("tlm", sets, base_dir, **changes)
 
 
 def test_rows_of_a_batch_are_of_like_length(examples: Examples) -> None:

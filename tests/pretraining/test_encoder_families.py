@@ -170,6 +170,24 @@ def test_a_base_learns_and_opens_as_any_hugging_face_model(
     assert not list(tmp_path.glob("*.bin"))
 
 
+@pytest.mark.parametrize("two", [False, True])
+def test_a_base_that_reads_little_of_a_file_says_so(
+    two: bool, tokenizer_dir: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    long = tmp_path / "long.txt"
+    long.write_text(texts["aa"].read_text() * 4)
+    config = TINY.model_copy(
+        update={"steps": 5, "batch_size": 6, "temperature": 1.0, "two_sentences": two}
+    )
+    facts = train_base(tokenizer_dir, {"aa": long, "bb": texts["bb"]}, config, tmp_path)
+    lines = 2 if two else 1
+    assert facts["rows"] <= 32 + 2, "no more is read than is used"
+    assert facts["rows_by_set"] == {"aa": 800 // lines, "bb": 200 // lines}
+    # 30 rows, 24 of the one and 6 of the other.
+    epochs = {"aa": 24 * lines / 800, "bb": 6 * lines / 200}
+    assert facts["epochs_by_set"] == pytest.approx(epochs, abs=1e-4)
+
+
 def test_a_base_of_no_steps_is_the_random_encoder_of_its_seed(
     base_dir: Path, tokenizer_dir: Path, tmp_path: Path
 ) -> None:
@@ -250,3 +268,17 @@ def test_rows_longer_than_the_base_reads_are_refused(
     config = PretrainingConfig(objective="tlm", steps=1, max_length=65)
     with pytest.raises(ConfigError, match="max_length 65 is longer than the 64 tokens"):
         pretrain(base_dir, [pair_set(corpus)], config, tmp_path)
+
+
+def test_word_aligned_takes_a_head_without_bias(
+    tokenizer_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    config = transformers.ModernBertConfig(
+        **{**SHAPE, "vocab_size": len(load_tokenizer(tokenizer_dir))}, decoder_bias=False
+    )
+    base = tmp_path / "base"
+    transformers.ModernBertForMaskedLM(config).save_pretrained(base)
+    load_tokenizer(tokenizer_dir).save_pretrained(base)
+    settings = PretrainingConfig(objective="word-aligned", steps=2, max_length=32)
+    facts = pretrain(base, [pair_set(corpus)], settings, tmp_path)
+    assert facts["final_loss"] > 0

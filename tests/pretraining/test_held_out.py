@@ -159,6 +159,16 @@ def test_a_run_without_gain_ends_early_with_the_best_weights(
     assert not all(torch.equal(kept[n], value) for n, value in weights(tmp_path / "last").items())
 
 
+def test_a_run_of_no_steps_has_the_held_out_loss_of_its_base(
+    base_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    facts = run(base_dir, [pair_set(corpus)], tmp_path, steps=0, held_out=FIFTH)
+    assert (facts["steps"], facts["planned_steps"], facts["kept_step"]) == (0, 0, 0)
+    assert facts["stopped_early"] is False
+    assert facts["lowest_held_out_loss"] == pytest.approx(measured(base_dir, corpus)[0], rel=1e-5)
+    assert all(torch.equal(weights(base_dir)[n], value) for n, value in weights(tmp_path).items())
+
+
 def test_a_loss_that_keeps_falling_ends_nothing(
     base_dir: Path, corpus: Corpus, tmp_path: Path
 ) -> None:

@@ -326,6 +326,26 @@ def test_the_encoder_opens_keeps_its_dropout_and_carries_a_card(
     assert "yang2021weam" in card
 
 
+def test_links_that_reach_no_masked_token_are_told_of(
+    base_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    none = pa.array([[]] * corpus.links.num_rows, corpus.links["links"].type)
+    unlinked = Corpus(corpus.pairs, corpus.links.set_column(1, "links", none))
+    facts = run(base_dir, [pair_set(unlinked)], tmp_path, steps=2)
+    assert facts["aligned_share"] == 0.0
+    assert curve(tmp_path, "aligned_share") == [0.0, 0.0]
+    assert "| aligned_share | 0.0 |" in (tmp_path / "README.md").read_text(encoding="utf8")
+
+
+@pytest.mark.parametrize("objective", ["tlm", "mlm", "word-aligned"])
+def test_objectives_that_exchange_nothing_have_no_aligned_share(
+    objective: str, base_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    facts = run(base_dir, [pair_set(corpus)], tmp_path, steps=2, objective=objective)
+    assert "aligned_share" not in facts
+    assert not curve(tmp_path, "aligned_share")
+
+
 def test_a_loss_that_is_no_number_stops_the_run(
     base_dir: Path, corpus: Corpus, tmp_path: Path
 ) -> None:

@@ -16,7 +16,12 @@ from weam_ray.artifacts import Step
 from weam_ray.corpus.config import CORPUS_VERSION, CorpusConfig
 from weam_ray.errors import ConfigError, DataError
 from weam_ray.identity import Placement, StageConfig, content_hash
-from weam_ray.pretraining.config import BaseConfig, PretrainingConfig, VocabularyConfig
+from weam_ray.pretraining.config import (
+    BaseConfig,
+    PretrainingConfig,
+    VocabularyConfig,
+    encoder_version,
+)
 from weam_ray.transfer.config import FineTuningConfig, TransferConfig
 from weam_ray.transfer.diagnostics import DiagnosticsConfig, diagnostic_steps
 from weam_ray.transfer.divergence import DivergenceStep
@@ -203,7 +208,7 @@ class Experiment:
                 upstream[f"links{place}"] = links
         return Step(
             stage="encoder",
-            version=1,
+            version=encoder_version(config.pretraining, len(replayed)),
             config=EncoderStep(
                 pretraining=config.pretraining,
                 sets=tuple(

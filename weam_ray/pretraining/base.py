@@ -97,7 +97,7 @@ def train_base(
             distributed=distributed,
             checkpoints=checkpoints,
         )
-        facts["rows_by_set"] = dict(zip(examples.names, batches.order.sizes.tolist(), strict=True))
+        facts["rows_by_set"] = dict(zip(examples.names, batches.order.whole.tolist(), strict=True))
         facts["epochs_by_set"] = epochs_by_set(batches, steps)
     if distributed is None or distributed.leads:
         save(lm.model, tokenizer, out)
@@ -173,15 +173,19 @@ def read_sentences(texts: Mapping[str, Path], tokenizer: Any, config: BaseConfig
             raise DataError("no text in this file", place=str(texts[name]), cure="Give it lines.")
     shares = language_shares(counts, config.temperature)
     lines_a_row = 2 if config.two_sentences else 1
-    parts = []
+    parts: list[Examples] = []
+    whole: list[int] = []
     for name, share in shares.items():
         # A file needn't be read beyond what its language's share of the steps can use.
         rows = None if config.steps is None else math.ceil(config.steps * config.batch_size * share)
         stop = None if rows is None else (rows + 1) * lines_a_row
         lines = list(itertools.islice(text_lines(texts[name]), stop))
         parts.append(sentences_of(name, lines, tokenizer, config.max_length, config.two_sentences))
+        whole.append(whole_rows(parts[-1], len(lines), counts[name]))
     return replace(
-        concatenate(parts, sorted(texts)), shares=np.array(list(shares.values()), np.float64)
+        concatenate(parts, sorted(texts)),
+        shares=np.array(list(shares.values()), np.float64),
+        whole=np.array(whole, np.int64),
     )
 
 
@@ -195,6 +199,11 @@ def sentences_of(
         return build_sentences(lines, keys, tokenizer, max_length)
     half = len(lines) // 2 * 2
     return build_sentences(lines[0:half:2], keys[0:half:2], tokenizer, max_length, lines[1:half:2])
+
+
+def whole_rows(part: Examples, read: int, lines: int) -> int:
+    """Rows that all lines of a file make, taking those not read to be as long as the read ones."""
+    return part.rows * lines // max(read, 1)
 
 
 def epochs_by_set(batches: Batches, steps: int) -> dict[str, float]:

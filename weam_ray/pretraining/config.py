@@ -29,6 +29,9 @@ OBJECTIVES_WITH_LINKS = frozenset(
     {"weam", "weam-shuffled-links", "weam-aligned-only", "word-aligned"}
 )
 
+ONE_SIDE_A_ROW: frozenset[Objective] = frozenset({"mlm", "word-aligned"})
+"""Those that read a pair's sides as two rows, neither of which sees the other."""
+
 
 class VocabularyConfig(StageConfig):
     """A subword vocabulary trained from scratch, shared by all languages."""
@@ -236,3 +239,18 @@ class PretrainingConfig(TrainingConfig):
         """Adam's β1 and β2."""
         aligned = self.objective == "word-aligned"
         return self.adam_betas or ((0.9, 0.98) if aligned else (0.9, 0.999))
+
+
+def encoder_version(config: PretrainingConfig, replayed: int = 0) -> int:
+    """Which version of the encoder stage makes this: higher where the same settings gave another
+    encoder before.
+
+    `mlm` and `word-aligned` came to read the pairs of a step that the others read; replay with a
+    budget of steps came to mix languages by the sizes of their texts.
+
+    Args:
+        config: the settings.
+        replayed: languages there is text of to replay.
+    """
+    mixes = config.replay_share > 0 and replayed > 1 and config.steps is not None
+    return 1 + (config.objective in ONE_SIDE_A_ROW) + mixes

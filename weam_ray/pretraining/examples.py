@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from weam_ray.errors import DataError
-from weam_ray.pretraining.config import PretrainingConfig
+from weam_ray.pretraining.config import ONE_SIDE_A_ROW, PretrainingConfig
 from weam_ray.pretraining.masking import I64, U64, mix
 from weam_ray.pretraining.sides import (
     I32,
@@ -70,8 +70,13 @@ class Examples:
         anchored: bool [R], word-aligned's rows that are held near the frozen original.
         group: rows that stay together in a batch and count as one of its `batch_size`: 2 where both
             sides of a pair are rows of their own, else 1.
+        group_keys: uint64, one a group: what the order is drawn from; the pair_id, or a line's key.
+        group_lengths: int64, one a group: tokens by which groups come to share a batch: those of
+            the pair as one row, also where its sides are two.
         names: of the sets.
         shares: float64, one a set: how often its rows are drawn; None: by sizes and temperature.
+        whole: int64, one a set: rows of all its text, where no more of it was read than the run can
+            use; None: those here.
         facts: what was counted on the way.
     """
 
@@ -83,9 +88,12 @@ class Examples:
     word: I32
     words: Words | None = None
     anchored: npt.NDArray[np.bool_]
+    group_keys: U64
+    group_lengths: I64
     group: int = 1
     names: tuple[str, ...] = ("",)
     shares: npt.NDArray[np.float64] | None = None
+    whole: I64 | None = None
     facts: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -110,8 +118,9 @@ def build_examples(
     """Rows of a bilingual corpus in the form the objective reads.
 
     One row a pair; for `mlm` and `word-aligned` one row a side, source and target in turn, which
-    stay in one batch: so every objective reads the same pairs at the same step, and only what a
-    token can see of them differs. The controls' shuffling is done to the data before it comes here
+    stay in one batch. Order and batches follow from the pair alone (`group_keys`, `group_lengths`),
+    so every objective reads the same pairs at the same step, and only what a token can see of them
+    differs. The controls' shuffling is done to the data before it comes here
     (:func:`weam_ray.corpus.shuffle_pairs`, :func:`weam_ray.alignment.shuffle_links`).
 
     Args:
@@ -198,6 +207,8 @@ def concatenate(parts: Sequence[Examples], names: Sequence[str]) -> Examples:
         word=np.concatenate(moved).astype(np.int32),
         words=concatenate_words([part.words for part in parts], tokens, words),
         anchored=np.concatenate([part.anchored for part in parts]),
+        group_keys=np.concatenate([part.group_keys for part in parts]),
+        group_lengths=np.concatenate([part.group_lengths for part in parts]),
         group=parts[0].group,
         names=tuple(names),
         facts={name: sum(part.facts.get(name, 0.0) for part in parts) for name in parts[0].facts},
@@ -213,7 +224,7 @@ def _rows(
     anchor_target: bool = False,
 ) -> Examples:
     special = special_tokens(tokenizer)
-    if config.objective not in ("mlm", "word-aligned"):
+    if config.objective not in ONE_SIDE_A_ROW:
         return frame(source, target, keys, special, config.max_length)
     # Source rows and target rows in turn.
     both = Side(
@@ -223,7 +234,18 @@ def _rows(
     ).take(np.arange(2 * len(keys)).reshape(2, -1).T.ravel())
     side = np.tile(np.array([0, 1], np.uint64), len(keys))
     examples = frame(both, None, mix(np.repeat(keys, 2) + side), special, config.max_length)
-    return replace(examples, anchored=(side == 1) == anchor_target, group=2)
+    return replace(
+        examples,
+        anchored=(side == 1) == anchor_target,
+        group=2,
+        group_keys=keys,
+        group_lengths=_joined(source.lengths + target.lengths, special, config.max_length),
+    )
+
+
+def _joined(tokens: I64, special: SpecialTokens, max_length: int) -> I64:
+    """The length of a pair as one row, which truncation cuts to `max_length` and no shorter."""
+    return np.minimum(tokens + 2 + len(special.between), max_length)
 
 
 def frame(
@@ -255,6 +277,8 @@ def frame(
         sets=np.zeros(len(keys), np.int32),
         word=word,
         anchored=np.zeros(len(keys), np.bool_),
+        group_keys=keys,
+        group_lengths=np.diff(start),
         facts={
             "rows": len(keys),
             "tokens_in_rows": int(start[-1]),

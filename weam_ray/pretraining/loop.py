@@ -129,8 +129,10 @@ class _Run:
 
     def train(self, stage: str, report: Report, checkpoints: Checkpoints | None) -> None:
         window, self._window = self._window, Window(self.device)
-        window.began = saved = time.perf_counter()
+        saved = time.perf_counter()
         ahead = 0 if self.device.type == "cpu" else _STEPS_AHEAD
+        if not self._steps:  # the base is what is kept, and its loss is asked for all the same
+            self._measure(stage, report)
         with closing(self._feed.steps(self._done, self._steps, ahead)) as steps:
             while not self._ended:
                 asked = time.perf_counter()
@@ -146,8 +148,8 @@ class _Run:
                     continue
                 noticed = notice.given() and self._world == 1
                 if noticed or checkpoints.due(self._done, time.perf_counter() - saved):
-                    self._save(window, checkpoints)
-                    saved = window.began = time.perf_counter()
+                    window.began += self._save(window, checkpoints)
+                    saved = time.perf_counter()
                 if noticed:
                     raise notice.Preempted(f"{stage} was saved at step {self._done:,}")
         best = self._patience.weights if self._patience is not None else None
@@ -177,11 +179,16 @@ class _Run:
         self._measuring += seconds
         return seconds
 
-    def _save(self, window: Window, checkpoints: Checkpoints) -> None:
-        # On several workers every one comes here at the same step: their sums are added.
-        state = {**self._state(), "window": window.state(self._distributed)}
+    def _save(self, window: Window, checkpoints: Checkpoints) -> float:
+        """Returns the seconds that took."""
+        # On several workers every one comes here at the same step: their sums are added. A GPU ends
+        # its steps first, which is training still.
+        sums = window.state(self._distributed)
+        began = time.perf_counter()
+        state = {**self._state(), "window": sums}
         if self._rank == 0:
             checkpoints.save(self._done, state)
+        return time.perf_counter() - began
 
     def _step(self, data: Step, window: Window) -> None:
         for group in self._optimiser.param_groups:
@@ -272,6 +279,8 @@ class _Run:
             if name.startswith(("loss", "held_out_loss")):
                 last[f"final_{name}"] = value
         seconds = max(self._seconds, 1e-9)
+        # word-aligned has links and masks nothing: it has no share of its masked tokens.
+        links = self._feed.batches.has_links and self._masked
         return {
             "steps": self._done,
             "tokens": self._tokens,
@@ -279,7 +288,7 @@ class _Run:
             "tokens_per_second": round(self._tokens / seconds, 1),
             "wait_share": round(self._waited / seconds, 4),
             "precision": used(self._config.precision, self.device),
-            **({"aligned_share": self._aligned / self._masked} if self._aligned else {}),
+            **({"aligned_share": self._aligned / self._masked} if links else {}),
             **last,
             **self._measured(),
         }

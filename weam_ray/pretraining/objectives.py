@@ -48,16 +48,18 @@ class Terms:
     """Which terms an objective is made of.
 
     Attributes:
-        exchanged: weight λ of Σ_A nll(i, h'_i).
-        kept: weight λ of Σ_{M∖A} nll(i, h_i).
-        doubled: weight λ of a second L_mp.
+        exchanged: L_cp has Σ_A nll(i, h'_i).
+        kept: L_cp has Σ_{M∖A} nll(i, h_i).
+        doubled: L_cp is a second L_mp.
+        weight: λ, of L_cp in L.
         over_aligned: L_cp is a mean over A, not M.
         stop_gradient: h' is a constant.
     """
 
-    exchanged: float = 0.0
-    kept: float = 0.0
-    doubled: float = 0.0
+    exchanged: bool = False
+    kept: bool = False
+    doubled: bool = False
+    weight: float = 0.0
     over_aligned: bool = False
     stop_gradient: bool = False
 
@@ -65,11 +67,11 @@ class Terms:
 def terms_of(objective: Objective, weight: float = 1.0, stop_gradient: bool = False) -> Terms:
     """The table above, for objectives on masked tokens. `weight` is λ."""
     if objective in ("weam", "weam-shuffled-links"):
-        return Terms(exchanged=weight, kept=weight, stop_gradient=stop_gradient)
+        return Terms(exchanged=True, kept=True, weight=weight, stop_gradient=stop_gradient)
     if objective == "weam-aligned-only":
-        return Terms(exchanged=weight, over_aligned=True, stop_gradient=stop_gradient)
+        return Terms(exchanged=True, over_aligned=True, weight=weight, stop_gradient=stop_gradient)
     if objective == "tlm-doubled":
-        return Terms(doubled=weight)
+        return Terms(doubled=True, weight=weight)
     return Terms()
 
 
@@ -94,7 +96,10 @@ class MaskedTokens(nn.Module):
         flat_TD = hidden_BLD.flatten(0, 1)
         vectors_RD = flat_TD[batch.places_M]
         targets_N, rows = batch.targets_M, None
-        mp_N, cp_N = _weights(terms, batch, torch.promote_types(vectors_RD.dtype, torch.float32))
+        # With λ = 0 L_cp is measured all the same, and weighs nothing.
+        weight = terms.weight or 1.0
+        dtype = torch.promote_types(vectors_RD.dtype, torch.float32)
+        mp_N, cp_N = _weights(terms, weight, batch, dtype)
         if len(mp_N) > len(targets_N):
             targets_N = torch.cat([targets_N, batch.targets_M[batch.aligned_A]])
             vectors_RD = torch.cat([vectors_RD, exchanged(flat_TD, batch)])
@@ -104,11 +109,11 @@ class MaskedTokens(nn.Module):
             else:
                 rows = _rows(batch)
                 targets_N, mp_N, cp_N = (x[batch.order_N] for x in (targets_N, mp_N, cp_N))
-        loss, nll_N = predict(self._lm, vectors_RD, targets_N, (mp_N + cp_N) * scale, rows)
+        weights_N = mp_N + cp_N if terms.weight else mp_N
+        loss, nll_N = predict(self._lm, vectors_RD, targets_N, weights_N * scale, rows)
         loss_mp, loss_cp = torch.dot(nll_N, mp_N), torch.dot(nll_N, cp_N)
-        # L_cp is reported without λ.
-        unweighted = max(terms.exchanged, terms.doubled) or 1.0
-        return loss, torch.stack([loss_mp + loss_cp, loss_mp, loss_cp / unweighted])
+        whole = loss_mp + loss_cp if terms.weight else loss_mp
+        return loss, torch.stack([whole, loss_mp, loss_cp / weight])
 
 
 def exchanged(flat_TD: Tensor, batch: Batch) -> Tensor:
@@ -124,23 +129,29 @@ def _rows(batch: Batch) -> Rows:
     return Rows(torch.cat([own_M, batch.row_A])[batch.order_N], batch.row_start)
 
 
-def _weights(terms: Terms, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """What each prediction's nll counts in L_mp and in λ·L_cp (or in the doubled L_mp): own ones,
-    then exchanged ones where the terms have them.
+def _weights(
+    terms: Terms, weight: float, batch: Batch, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """What each prediction's nll counts in L_mp and in `weight`·L_cp: own ones, then exchanged ones
+    where the terms have them.
     """
     masked, aligned = len(batch.targets_M), len(batch.aligned_A) if terms.exchanged else 0
     mp_N = torch.zeros(masked + aligned, device=batch.targets_M.device, dtype=dtype)
     mp_N[:masked] = 1.0 / max(batch.all_masked, 1)
-    cp_N = mp_N * (terms.kept + terms.doubled)
+    cp_N = mp_N * (weight if terms.kept or terms.doubled else 0.0)
     if aligned:
         cp_N[batch.aligned_A] = 0.0
         whole = batch.all_aligned if terms.over_aligned else batch.all_masked
-        cp_N[masked:] = terms.exchanged / max(whole, 1)
+        cp_N[masked:] = weight / max(whole, 1)
     return mp_N, cp_N
 
 
 class WordAligned(nn.Module):
-    """Cao et al.'s distance between linked words and to the frozen original."""
+    """Cao et al.'s distance between linked words and to the frozen original.
+
+    Attributes:
+        leaves_some_unused: whether some steps read the head, which replay does, and others don't.
+    """
 
     def __init__(self, lm: MaskedLM, original: MaskedLM, config: PretrainingConfig) -> None:
         super().__init__()
@@ -150,11 +161,13 @@ class WordAligned(nn.Module):
         self._original = (original,)
         self._weight = config.anchor_weight
         self._replay = MaskedTokens(lm, Terms()) if config.replay_share else None
+        self.leaves_some_unused = self._replay is not None
         if self._replay is None:
             # The head isn't read, and DDP wants to know. Its matrix is the embeddings' own.
             for module in lm.transform_modules:
                 module.requires_grad_(False)
-            lm.decoder.bias.requires_grad_(False)
+            if lm.decoder.bias is not None:
+                lm.decoder.bias.requires_grad_(False)
 
     def forward(self, batch: Batch, scale: float, replay: bool = False) -> tuple[Tensor, Tensor]:
         """This share's part of the loss times `scale`, and WORD_ALIGNED_METRICS as a tensor [3]."""

@@ -17,12 +17,13 @@ _BATCHES_A_POOL = 64
 class Order:
     """Which rows come when: an endless sequence of pools, mixing the sets of the examples.
 
-    A set's rows come in a new seeded order every epoch, by a hash of their keys, so the order of
-    the files doesn't matter.
+    A set's pairs come in a new seeded order every epoch, by a hash of their ids: neither the order
+    of the files matters, nor whether a pair is one row or two.
 
     Attributes:
-        lengths: tokens of each group of rows that stay together.
+        lengths: of each group of rows that stay together.
         sizes: groups of each set.
+        whole: those of all its text, also where only its beginning is here.
         shares: how often each set is drawn.
         batches_a_pool: batches that are drawn and sorted by length together.
     """
@@ -33,8 +34,8 @@ class Order:
         self._batch_groups = batch_size
         sets = examples.sets[:: self._group]
         self._members = [np.flatnonzero(sets == k) for k in range(len(examples.names))]
-        self._keys = [examples.keys[:: self._group][member] for member in self._members]
-        self.lengths = np.add.reduceat(examples.lengths, np.arange(0, examples.rows, self._group))
+        self._keys = [examples.group_keys[member] for member in self._members]
+        self.lengths = examples.group_lengths
         self.sizes = np.array([len(member) for member in self._members], np.int64)
         if not self.sizes.all():
             raise DataError(
@@ -42,9 +43,10 @@ class Order:
                 place=examples.names[int(self.sizes.argmin())],
                 cure="Give this set text, or leave it out.",
             )
+        self.whole = self.sizes if examples.whole is None else examples.whole
         shares = examples.shares
         if shares is None:
-            shares = self.sizes.astype(np.float64) ** temperature
+            shares = self.whole.astype(np.float64) ** temperature
         self.shares = shares / shares.sum()
         # A pool spans at most one epoch of any set: else a pair's copies would meet in a batch.
         longest = int(np.min(self.sizes / (self.shares * batch_size)))
@@ -57,7 +59,7 @@ class Order:
         pool, rest = divmod(batches, self.batches_a_pool)
         before, after = self._taken_before(pool), self._taken_before(pool + 1)
         rows = before + (after - before) * (rest / self.batches_a_pool)
-        return rows / self.sizes
+        return rows / self.whole
 
     def pool(self, number: int) -> tuple[I64, I64]:
         """Rows and their epochs, in the order of the pool's batches."""

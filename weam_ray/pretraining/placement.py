@@ -75,13 +75,20 @@ class Alone:
 
 
 class Replicated(Alone):
-    """DDP: every worker has all weights."""
+    """DDP: every worker has all weights.
+
+    A module whose steps don't all read all of its parameters says so by `leaves_some_unused`.
+    """
 
     kind = "copies"
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         super().__init__(module, device)
-        self._replica = nn.parallel.DistributedDataParallel(self.module)
+        # Looking for them takes a walk through the graph at every step, so it is done where needed.
+        unused = bool(getattr(module, "leaves_some_unused", False))
+        self._replica = nn.parallel.DistributedDataParallel(
+            self.module, find_unused_parameters=unused
+        )
         self.called = self._replica
 
     def sums(self, last: bool) -> AbstractContextManager[Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from weam_ray.errors import ConfigError, DataError
-from weam_ray.pretraining.base import sentences_of
+from weam_ray.pretraining.base import sentences_of, whole_rows
 from weam_ray.pretraining.batches import Batches
 from weam_ray.pretraining.config import PretrainingConfig
 from weam_ray.pretraining.distributed import DistributedContext
@@ -157,10 +160,13 @@ def _replay(
         )
     # As many lines of a language as the whole run could read of it, were it the only one.
     limit = None if config.steps is None else math.ceil(config.steps * config.batch_size)
-    parts = []
+    two = config.replay_two_sentences
+    parts: list[Examples] = []
+    whole: list[int] = []
     for language, path in sorted(texts.items()):
-        lines = [line for _, line in zip(range(limit or 1 << 62), text_lines(path), strict=False)]
-        parts.append(
-            sentences_of(language, lines, tokenizer, config.max_length, config.replay_two_sentences)
-        )
-    return concatenate(parts, sorted(texts))
+        every = text_lines(path)
+        lines = list(islice(every, limit or None))
+        parts.append(sentences_of(language, lines, tokenizer, config.max_length, two))
+        # Languages are mixed by what there is of them, not by what is read.
+        whole.append(whole_rows(parts[-1], len(lines), len(lines) + sum(1 for _ in every)))
+    return replace(concatenate(parts, sorted(texts)), whole=np.array(whole, np.int64))

@@ -16,7 +16,12 @@ from weam_ray.pretraining.feed import Step
 
 @dataclass(slots=True)
 class Window:
-    """Sums of the objective's three values, of own steps and of replay, stay on the device."""
+    """Sums of the objective's three values, of own steps and of replay, stay on the device.
+
+    Attributes:
+        waited: seconds spent waiting for batches.
+        began: when the training it measures began, moved on by whatever else took time since.
+    """
 
     device: torch.device
     sums: Tensor = field(init=False)
@@ -27,11 +32,12 @@ class Window:
     masked: int = 0
     aligned: int = 0
     waited: float = 0.0
-    began: float = field(default_factory=time.perf_counter)
+    began: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.sums = torch.zeros(3, device=self.device)
         self.replay = torch.zeros(3, device=self.device)
+        self.began = time.perf_counter()
 
     def count(self, data: Step) -> None:
         """Adds a step's numbers, which are those of the whole batch on every worker."""
@@ -48,6 +54,7 @@ class Window:
         return {
             "sums": self._summed(distributed).cpu(),
             "counts": (self.steps, self.replays, self.tokens, self.masked, self.aligned),
+            "seconds": (time.perf_counter() - self.began, self.waited),
         }
 
     def restore(self, state: dict[str, Any], *, leads: bool) -> None:
@@ -55,6 +62,8 @@ class Window:
         if leads:
             self.sums, self.replay = state["sums"].to(self.device).clone().unbind()
         self.steps, self.replays, self.tokens, self.masked, self.aligned = state["counts"]
+        trained, self.waited = state.get("seconds", (0.0, 0.0))
+        self.began = time.perf_counter() - trained
 
     def _summed(self, distributed: DistributedContext | None) -> Tensor:
         sums = torch.stack([self.sums, self.replay])
