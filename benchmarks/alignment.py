@@ -39,6 +39,7 @@ from pathlib import Path
 
 import alignment_peers as peers
 from alignment_text import Pairs, lay_out, read_pairs, resized
+from machine import processor
 
 from weam_ray.alignment import aer, read_gold, read_links
 from weam_ray.alignment.memory import parse_size
@@ -240,16 +241,11 @@ SECTIONS: dict[str, Callable[[Bench], Rows]] = {
 
 def header() -> str:
     """Machine, versions and date."""
-    processor = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines():
-        if line.startswith("model name"):
-            processor = line.split(":", 1)[1].strip()
-            break
     versions = {**package_versions(), "ray": importlib.metadata.version("ray")}
     shown = ", ".join(f"{name} {versions[name]}" for name in ("python", "numpy", "numba", "ray"))
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return (
-        f"Measured {time.strftime('%Y-%m-%d')} on {processor}, {os.cpu_count()} CPUs, "
+        f"Measured {time.strftime('%Y-%m-%d')} on {processor()}, {os.cpu_count()} CPUs, "
         f"{size:.0f} GiB, {platform.platform(terse=True)}; {shown}; commit {_commit()}."
     )
 

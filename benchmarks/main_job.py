@@ -24,20 +24,18 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-# This folder holds a file with the name of a standard module, which others import.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).parent]
+import psutil
+from machine import processor
 
-import psutil  # noqa: E402
-
-from weam_ray.study import wording  # noqa: E402
-from weam_ray.study.analysis import analyse  # noqa: E402
-from weam_ray.study.config import StudyConfig  # noqa: E402
-from weam_ray.study.data import find_data  # noqa: E402
-from weam_ray.study.export import all_tables  # noqa: E402
-from weam_ray.study.ledger import Invocation, report_input  # noqa: E402
-from weam_ray.study.plan import make_plan  # noqa: E402
-from weam_ray.study.reading import read_study  # noqa: E402
-from weam_ray.study.tables import Row, Table  # noqa: E402
+from weam_ray.study import wording
+from weam_ray.study.analysis import analyse
+from weam_ray.study.config import StudyConfig
+from weam_ray.study.data import find_data
+from weam_ray.study.export import all_tables
+from weam_ray.study.ledger import Invocation, report_input
+from weam_ray.study.plan import make_plan
+from weam_ray.study.reading import read_study
+from weam_ray.study.tables import Row, Table
 
 BEGIN, END = "<!-- main job: begin -->", "<!-- main job: end -->"
 SECONDS_BETWEEN_SAMPLES = 2.0
@@ -162,17 +160,9 @@ def machine() -> str:
     """Where and with what this was measured."""
     parts = [f"{name} {version(name)}" for name in ("torch", "ray", "mlflow")]
     memory = psutil.virtual_memory().total / 2**30
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
     return (
-        f"{os.cpu_count()} cores of {model}, {memory:.0f} GiB, Python {platform.python_version()}, "
-        + ", ".join(parts)
+        f"{os.cpu_count()} cores of {processor()}, {memory:.0f} GiB, "
+        f"Python {platform.python_version()}, " + ", ".join(parts)
     )
 
 

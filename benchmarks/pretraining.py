@@ -13,25 +13,20 @@ pyarrow; the Trainer needs accelerate (`pip install accelerate`), and a bitext n
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-# Last, not first: statistics.py of this folder would stand in for the standard library's, which
-# torch imports when a model is first made.
-sys.path.sort(key=lambda place: Path(place).resolve() == Path(__file__).resolve().parent)
-
 import argparse
 import datetime
 import os
-import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.multiprocessing as mp
+from machine import processor
 from pretraining_bench import Bench, artificial, curve, real
 from pretraining_gpu import on_gpu
 from pretraining_trainer import trainer_run
@@ -230,18 +225,10 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[str]]] = {
 
 
 def machine(bench: Bench) -> str:
-    model = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
     versions = package_versions()
     named = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "transformers"))
     return (
-        f"{datetime.date.today()}, {os.cpu_count()} × {model}, {named}; "
+        f"{datetime.date.today()}, {os.cpu_count()} × {processor()}, {named}; "
         f"text: {bench.pairs.name}, {bench.pairs.pairs.num_rows:,} pairs; "
         f"load at the start {os.getloadavg()[0]:.1f}."
     )

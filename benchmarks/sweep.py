@@ -12,115 +12,31 @@ the command that gave it. All but ``kills`` want a machine that does nothing els
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
 import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from machine import processor
+from sweep_runs import ROOT, Meter, grid, measured, settings, sweep_words
+
 HERE = Path(__file__).resolve().parent
-# This folder comes first on the path and holds a file named like a standard module.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != HERE]
-
-import argparse  # noqa: E402
-import contextlib  # noqa: E402
-import hashlib  # noqa: E402
-import importlib.metadata  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import platform  # noqa: E402
-import random  # noqa: E402
-import re  # noqa: E402
-import shlex  # noqa: E402
-import shutil  # noqa: E402
-import signal  # noqa: E402
-import subprocess  # noqa: E402
-import tempfile  # noqa: E402
-import threading  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable, Iterator, Sequence  # noqa: E402
-from dataclasses import dataclass, field  # noqa: E402
-from typing import Any  # noqa: E402
-
-import psutil  # noqa: E402
-
-DEMO = ROOT / "sweeps" / "demo.yaml"
 DOCUMENT = ROOT / "docs" / "sweep.md"
-# The demo's world, so small that a cell takes about two seconds of one core.
-TINY = {
-    "world.mono_sentences": "1000",
-    "world.pairs": "2000",
-    "world.train_items": "1500",
-    "world.dev_items": "90",
-    "world.test_items": "150",
-    "base.steps": "60",
-    "pretraining.steps": "60",
-    "transfer.steps": "60",
-    "extra": "[]",
-}
-
-
-def settings(storage: Path, **changes: str) -> list[str]:
-    """``--set`` words; in names ``__`` stands for a dot."""
-    named = {name.replace("__", "."): value for name, value in changes.items()}
-    values = {"name": "bench", **TINY, "storage": str(storage), **named}
-    return [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
-
-
-def sweep_words(storage: Path, **changes: str) -> list[str]:
-    words = settings(storage, **changes)
-    return [sys.executable, "-m", "weam_ray", "sweep", str(DEMO), *words]
-
-
-def grid(method: str, seeds: int, sizes: str = "1000") -> str:
-    numbers = ", ".join(map(str, range(seeds)))
-    return f"{{domain: home, pair: en-qaa, size: [{sizes}], method: {method}, seed: [{numbers}]}}"
-
-
-_SECONDS_BETWEEN_LOOKS = 0.5
-"""A look goes through all processes of the machine; ten a second would show in the figures."""
-
-
-@dataclass
-class Meter:
-    """Wall and CPU seconds of a command with all that it starts."""
-
-    wall: float = 0.0
-    _cpu: dict[tuple[int, float], float] = field(default_factory=dict)
-
-    @property
-    def cpu(self) -> float:
-        """CPU seconds of all processes that were seen."""
-        return sum(self._cpu.values())
-
-    def look(self, process: psutil.Process) -> None:
-        """Note the CPU time of a process and of what it started."""
-        # Nobody waits for Ray's processes, so their time is looked at while they run.
-        for one in [process, *process.children(recursive=True)]:
-            try:
-                times = one.cpu_times()
-                self._cpu[one.pid, one.create_time()] = times.user + times.system
-            except psutil.Error:
-                continue
-
-
-def measured(words: Sequence[str]) -> Meter:
-    """Run a command to its end."""
-    meter, started = Meter(), time.monotonic()
-    with tempfile.TemporaryFile() as out:
-        running = subprocess.Popen(words, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
-        process = psutil.Process(running.pid)
-        while running.poll() is None:
-            try:
-                meter.look(process)
-            except psutil.Error:
-                break
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                running.wait(_SECONDS_BETWEEN_LOOKS)
-        if running.wait() != 0:
-            out.seek(0)
-            raise SystemExit(out.read().decode()[-3000:])
-    meter.wall = time.monotonic() - started
-    return meter
-
 
 # --- overhead
 
@@ -426,13 +342,6 @@ def write(document: Path, section: str, lines: Sequence[str], command: str) -> N
     block = "\n".join([begin, *lines, "", stamp, end])
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     document.write_text(pattern.sub(lambda _: block, text), encoding="utf8")
-
-
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(": ")[2]
-    return platform.machine()
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], Iterator[str]]] = {

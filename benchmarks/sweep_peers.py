@@ -14,18 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-# This folder comes first on the path and holds a file named like a standard module.
-HERE = Path(__file__).resolve().parent
-sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE)]
+from weam_ray.artifacts import Resources, Store, ensure
+from weam_ray.experiment import MAKERS, run_experiment
+from weam_ray.study.data import find_data
+from weam_ray.study.grid import Cell, expand
+from weam_ray.study.reading import read_study
 
-from weam_ray.artifacts import Resources, Store, ensure  # noqa: E402
-from weam_ray.experiment import MAKERS, run_experiment  # noqa: E402
-from weam_ray.study.data import find_data  # noqa: E402
-from weam_ray.study.grid import Cell, expand  # noqa: E402
-from weam_ray.study.reading import read_study  # noqa: E402
-
-DEMO = ROOT / "sweeps" / "demo.yaml"
+DEMO = Path(__file__).resolve().parent.parent / "sweeps" / "demo.yaml"
 
 
 def cells_of(words: list[str]) -> tuple[list[Cell], Store]:

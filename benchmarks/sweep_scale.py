@@ -27,10 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-# This folder comes first on the path and holds a file named like a standard module.
-HERE = Path(__file__).resolve().parent
-OTHERS = (entry for entry in sys.path if Path(entry or ".").resolve() != HERE)
-sys.path[:] = [str(ROOT), str(ROOT / "tests" / "study"), *OTHERS]
+sys.path.insert(0, str(ROOT / "tests" / "study"))
 
 TARGETS = ("de", "fr", "es", "el", "bg", "ru", "tr")
 SIZES = tuple(2**power for power in range(10))

@@ -19,22 +19,17 @@ store.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-# Last, not first: beside this file stands a statistics.py, which Python's own, that torch imports,
-# must not find.
-sys.path.sort(key=lambda place: Path(place).resolve() == Path(__file__).resolve().parent)
-
 import argparse
 import importlib.metadata
-import platform
 import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from machine import processor
 from transfer_peer import peer_section
 from transfer_table import table_section
 from transformers.utils import logging as transformers_logging
@@ -94,13 +89,6 @@ def command(words: Sequence[str]) -> str:
     return shlex.join(
         named.get(before, word) for before, word in zip(["", *words], words, strict=False)
     )
-
-
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def write(path: Path, name: str, text: str) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
+from one_of_several import one_of
 from small_corpus import make_corpus, pair_set
 from test_pretraining_runs import CONFIG
 
-from weam_ray.pretraining import DistributedContext, PretrainingConfig, loop, pretrain
+from weam_ray.pretraining import PretrainingConfig, loop, pretrain
 
 # Weights stay where they are, or the rounding of one step's sums would be in the next one's.
 STILL = {"steps": 4, "learning_rate": 1e-12, "clip": None}
@@ -85,14 +86,10 @@ def test_micro_batches_add_up_to_the_batch(
 def _worker(
     rank: int, world: int, meet: str, base_dir: Path, texts: dict[str, Path], out: Path
 ) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{meet}", rank=rank, world_size=world
-    )
-    context = DistributedContext(rank=rank, world=world)
-    for name in RUNS:
-        seen = train(name, base_dir, texts, out / name, micro_batch=5, distributed=context)
-        torch.save(seen, out / f"{name}-{rank}.pt")
-    torch.distributed.destroy_process_group()
+    with one_of(rank, world, meet) as context:
+        for name in RUNS:
+            seen = train(name, base_dir, texts, out / name, micro_batch=5, distributed=context)
+            torch.save(seen, out / f"{name}-{rank}.pt")
 
 
 @pytest.mark.slow

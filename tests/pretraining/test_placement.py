@@ -8,11 +8,12 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 import transformers
+from one_of_several import one_of
 from small_corpus import Corpus, make_corpus, pair_set
 from test_pretraining_runs import CONFIG, Killed, curve, run, weights
 
 from weam_ray.errors import ResourceError
-from weam_ray.pretraining import Checkpoints, DistributedContext, HeldOutConfig, pretrain
+from weam_ray.pretraining import Checkpoints, HeldOutConfig, pretrain
 from weam_ray.pretraining.placement import Alone
 from weam_ray.progress import Progress
 
@@ -29,30 +30,26 @@ RUNS = {
 def _worker(
     rank: int, world: int, meet: str, base_dir: Path, texts: dict[str, Path], out: Path
 ) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{meet}", rank=rank, world_size=world
-    )
-    context = DistributedContext(rank=rank, world=world)
+    with one_of(rank, world, meet) as context:
 
-    def train(name: str, **extra: object) -> None:
-        config = RUNS[name].model_copy(update={"sharding": "fsdp"})
-        pretrain(base_dir, [pair_set(make_corpus(200))], config, out / name,
-                 replay_texts=texts, distributed=context, **extra)  # fmt: skip
+        def train(name: str, **extra: object) -> None:
+            config = RUNS[name].model_copy(update={"sharding": "fsdp"})
+            pretrain(base_dir, [pair_set(make_corpus(200))], config, out / name,
+                     replay_texts=texts, distributed=context, **extra)  # fmt: skip
 
-    for name in ("word-aligned", "early"):
-        train(name)
+        for name in ("word-aligned", "early"):
+            train(name)
 
-    def die(progress: Progress) -> None:
-        if progress.done == 13:
-            raise Killed
+        def die(progress: Progress) -> None:
+            if progress.done == 13:
+                raise Killed
 
-    checkpoints = Checkpoints(folder=out / "checkpoints", every=5)
-    # Both end at once, as Ray Train ends a group whose worker is gone.
-    with pytest.raises((Killed, StopIteration)):
-        train("weam", checkpoints=checkpoints, report=die if rank == 0 else _stop_at(13))
-    torch.distributed.barrier()
-    train("weam", checkpoints=checkpoints)
-    torch.distributed.destroy_process_group()
+        checkpoints = Checkpoints(folder=out / "checkpoints", every=5)
+        # Both end at once, as Ray Train ends a group whose worker is gone.
+        with pytest.raises((Killed, StopIteration)):
+            train("weam", checkpoints=checkpoints, report=die if rank == 0 else _stop_at(13))
+        torch.distributed.barrier()
+        train("weam", checkpoints=checkpoints)
 
 
 def _stop_at(step: int):  # noqa: ANN202

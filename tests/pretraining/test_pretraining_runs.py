@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 import transformers
+from one_of_several import one_of
 from small_corpus import TINY, Corpus, make_corpus, pair_set
 
 from weam_ray import notice
@@ -22,7 +23,6 @@ from weam_ray.corpus import shuffle_pairs
 from weam_ray.errors import ConfigError, DataError, WeamError
 from weam_ray.pretraining import (
     Checkpoints,
-    DistributedContext,
     PairSet,
     PretrainingConfig,
     VocabularyConfig,
@@ -184,15 +184,11 @@ OBJECTIVES = ("weam", "word-aligned")
 
 
 def _worker(rank: int, world: int, meet: str, base_dir: Path, out: Path) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{meet}", rank=rank, world_size=world
-    )
-    context = DistributedContext(rank=rank, world=world)
-    for objective in OBJECTIVES:
-        config = CONFIG.model_copy(update={"objective": objective, "micro_batch": 5})
-        pretrain(base_dir, [pair_set(make_corpus(200))], config, out / objective,
-                 distributed=context)  # fmt: skip
-    torch.distributed.destroy_process_group()
+    with one_of(rank, world, meet) as context:
+        for objective in OBJECTIVES:
+            config = CONFIG.model_copy(update={"objective": objective, "micro_batch": 5})
+            pretrain(base_dir, [pair_set(make_corpus(200))], config, out / objective,
+                     distributed=context)  # fmt: skip
 
 
 @pytest.mark.slow

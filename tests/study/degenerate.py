@@ -1,4 +1,4 @@
-"""Studies at the edge of what can be said, for tests and for benchmarks/statistics.py."""
+"""Studies at the edge of what can be said, for tests and for benchmarks/claims.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The test that pairs nothing and clusters nothing, for contrast in benchmarks/statistics.py."""
+"""The test that pairs nothing and clusters nothing, for contrast in benchmarks/claims.py."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import yaml
 
 from weam_ray.artifacts import Step, Store, Work
 from weam_ray.study.config import StudyConfig
+from weam_ray.study.estimate import Estimate, Machine, estimate
 from weam_ray.study.plan import Plan, make_plan
 from weam_ray.study.reading import read_study
 
@@ -123,3 +124,19 @@ def _stub(step: Step, store: Store) -> Any:
     found = store.find(step)
     assert found is not None, f"{step.address} comes first"
     return found
+
+
+MACHINE = Machine(cpus=2, memory=2**34, disk_free=2**34)
+
+
+def run(plan: Plan, store: Store, *, only: str | None = None) -> None:
+    """Pretend to make what a plan lacks, or the steps of one stage with what they build on."""
+    for address, step in plan.steps.items():
+        if address in plan.missing and only in (None, step.stage):
+            for needed in step.chain().values():
+                pretend(needed, store)
+
+
+def estimate_of(study: StudyConfig, machine: Machine = MACHINE, **rest: Any) -> Estimate:
+    """What a plan of the study costs on a machine."""
+    return estimate(plan_of(study), store_of(study), study.resources, machine, **rest)

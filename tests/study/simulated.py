@@ -1,4 +1,4 @@
-"""Simulated studies with known effects, for tests and for benchmarks/statistics.py."""
+"""Simulated studies with known effects, for tests and for benchmarks/claims.py."""
 
 from __future__ import annotations
 

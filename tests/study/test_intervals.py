@@ -174,7 +174,7 @@ def test_a_single_seed_or_a_family_of_one_is_not_moderated():
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("seed_sd", [0.003, 0.03])
 def test_families_cover_the_truth_and_rarely_claim_falsely(seeds: int, seed_sd: float):
-    """A small calibration; benchmarks/statistics.py runs it at full size."""
+    """A small calibration; benchmarks/claims.py runs it at full size."""
     random = np.random.default_rng(4)
     studies, arms, items = 250, 6, 200
     covered, false_claims = 0, 0

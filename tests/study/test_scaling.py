@@ -146,7 +146,7 @@ def test_bands_hold_the_curve_and_widen_beyond_what_was_measured():
 
 
 def test_planted_slopes_are_covered_and_null_ones_not_claimed():
-    """A small calibration; benchmarks/statistics.py runs it at full size."""
+    """A small calibration; benchmarks/claims.py runs it at full size."""
     covered, claims, studies = 0, 0, 80
     for seed in range(studies):
         for truth in (0.02, 0.0):

@@ -23,7 +23,7 @@ Three repairs keep it honest with few seeds:
 - languages share items, so an item's languages are averaged before anything else: the item is the
   cluster.
 
-``benchmarks/statistics.py`` measures coverage and family-wise error by simulation.
+``benchmarks/claims.py`` measures coverage and family-wise error by simulation.
 """
 
 from __future__ import annotations
