@@ -53,14 +53,10 @@ def sweep_command(
     offline: Offline = False,
 ) -> None:
     """Run a study, resume it, or extend it; write its report."""
-    from weam_ray.study.inputs import without_network
-    from weam_ray.study.reading import read_study
     from weam_ray.sweep import interruptible, sweep
     from weam_ray.terminal import Board
 
-    study = read_study(file, settings or ())
-    if offline:
-        study = without_network(study)
+    study = _study(file, settings, offline)
     command = shlex.join(["weam-ray", *sys.argv[1:]])
     with interruptible():
         status = sweep(study, command, Board(), max_hours=max_hours, file=file)
@@ -118,11 +114,13 @@ def status_command(
 
 
 @app.command("report")
-def report_command(file: StudyFile = DEFAULT_STUDY, settings: Overrides = None) -> None:
+def report_command(
+    file: StudyFile = DEFAULT_STUDY, settings: Overrides = None, offline: Offline = False
+) -> None:
     """Write a study's page, tables and figures again from what is finished; run nothing."""
     from weam_ray.study.publish import report_again
 
-    study, plan, store = _planned(file, settings, False)
+    study, plan, store = _planned(file, settings, offline)
     written = report_again(study, plan, store, shlex.join(["weam-ray", *sys.argv[1:]]))
     typer.echo(f"tables: {study.folder / 'tables'}")
     if written.figures:
@@ -137,13 +135,14 @@ def compare_command(
     settings: Overrides = None,
     every_cell: Annotated[bool, typer.Option(help="A line for every configuration.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write tables (CSV, LaTeX) here.")] = None,
+    offline: Offline = False,
 ) -> None:
     """Set two studies side by side: what both measured, how sure, and what can't be compared."""
     from weam_ray.study.compare import compare_studies
     from weam_ray.study.compare_text import compare_text, write_comparison
 
     _refuse_file(out)
-    found = compare_studies(*(_bundle(path, settings) for path in (first, second)))
+    found = compare_studies(*(_bundle(path, settings, offline) for path in (first, second)))
     typer.echo(compare_text(found, every_cell=every_cell))
     if out is not None:
         write_comparison(found, out)
@@ -166,30 +165,28 @@ def export_command(
         str | None,
         typer.Option(help="Push to this tracking server; cells it has are left alone."),
     ] = None,
+    offline: Offline = False,
 ) -> None:
     """Write tidy tables that merge with others' by content hash, or push to an MLflow server."""
     if out is None and mlflow is None:
         raise ConfigError("nowhere to export to", cure="Name a folder, --out DIR, or --mlflow URI.")
     _refuse_file(out)
     if out is not None:
-        _export_tables(file, out, settings, predictions, merge_with or [])
+        own = _bundle(file, settings, offline)
+        _export_tables(own, out, predictions, merge_with or [])
     if mlflow is not None:
         from weam_ray.on_ray.pushing import push_study
-        from weam_ray.study.reading import read_study
 
-        raise typer.Exit(push_study(read_study(file, settings or ()), mlflow, typer.echo))
+        raise typer.Exit(push_study(_study(file, settings, offline), mlflow, typer.echo))
 
 
-def _export_tables(
-    file: Path, out: Path, settings: list[str] | None, predictions: bool, merge_with: list[Path]
-) -> None:
+def _export_tables(own: Bundle, out: Path, predictions: bool, merge_with: list[Path]) -> None:
     from weam_ray.study.bundle import write_bundle, write_merged
 
-    own = _bundle(file, settings)
     for path in write_bundle(own, out, predictions=predictions):
         typer.echo(path)
     if merge_with:
-        others = [_bundle(path, None) for path in merge_with]
+        others = [_bundle(path, None, False) for path in merge_with]
         merged, path = write_merged([own, *others], out)
         typer.echo(f"{path}: {len(merged.rows):,} rows, {merged.same:,} were in several")
 
@@ -199,25 +196,29 @@ def _refuse_file(out: Path | None) -> None:
         raise ConfigError(f"{out} is a file", place="--out", cure="Name a folder.")
 
 
-def _bundle(path: Path, settings: list[str] | None) -> Bundle:
+def _bundle(path: Path, settings: list[str] | None, offline: bool) -> Bundle:
     from weam_ray.study.bundle import bundle_of, read_bundle
 
     if path.is_dir():
         return read_bundle(path)
-    return bundle_of(*_planned(path, settings, False))
+    return bundle_of(*_planned(path, settings, offline))
+
+
+def _study(file: Path, settings: list[str] | None, offline: bool) -> StudyConfig:
+    from weam_ray.study.inputs import without_network
+    from weam_ray.study.reading import read_study
+
+    study = read_study(file, settings or ())
+    return without_network(study) if offline else study
 
 
 def _planned(
     file: Path, settings: list[str] | None, offline: bool
 ) -> tuple[StudyConfig, Plan, Store]:
     from weam_ray.study.data import find_data
-    from weam_ray.study.inputs import without_network
     from weam_ray.study.plan import make_plan
-    from weam_ray.study.reading import read_study
 
-    study = read_study(file, settings or ())
-    if offline:
-        study = without_network(study)
+    study = _study(file, settings, offline)
     store = study.open_store()
     return study, make_plan(study, find_data(study, store), store), store
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_questions import READER, question_settings, write_questions
@@ -91,3 +93,43 @@ def test_it_is_named_counted_and_refused(
     assert all(word in said for word in words), said
     assert "Traceback" not in said
     assert not list((tmp_path / "storage" / "store").glob("base/*"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sweep"],
+        ["plan"],
+        ["status"],
+        ["report"],
+        ["compare", str(DEMO)],
+        ["export", "--out", "tables"],
+        ["export", "--mlflow", "sqlite:///mlflow.db"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_touches_the_network_when_told_not_to(
+    command: list[str],
+    world: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.chdir(tmp_path)
+    settings = overrides(
+        tmp_path / "storage",
+        world="null",
+        data_dir=str(world),
+        items__dev="hub:facebook/xnli/{language}/validation",
+        items__hub_cache="fetched",
+        grid="{domain: home, pair: en-qaa, size: 60, method: none, seed: 0}",
+    )
+    verb, *rest = command
+    line = [verb, str(DEMO), *rest, "--offline", *(w for one in settings for w in ("--set", one))]
+    assert main(line) == 2
+    assert "not fetched yet" in capsys.readouterr().err

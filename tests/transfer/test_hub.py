@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -111,15 +112,59 @@ def test_translate_train_reads_each_languages_own_training_set(
 
 @pytest.mark.usefixtures("no_network")
 def test_offline_reads_what_was_fetched_and_names_what_was_not(
-    mirror: Path, tmp_path: Path
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DataError, match="not fetched yet .* the run is offline"):
         load_items(config(tmp_path, None))
-    fetched = load_items(config(tmp_path, mirror))
-    assert load_items(config(tmp_path, None)).equals(fetched)
+    cache = tmp_path / "of the Hub"
+    real_load = datasets.load_dataset
+    monkeypatch.setattr(
+        datasets,
+        "load_dataset",
+        lambda name, *rest, **more: real_load(str(mirror / name), *rest, **more),
+    )
+    online = config(cache, None).model_copy(update={"offline": False})
+    fetched = load_items(online)
+    assert load_items(config(cache, None)).equals(fetched)
     assert not list(tmp_path.rglob(".fetching-*"))
     with pytest.raises(DataError, match="facebook/xnli/fr/validation"):
-        load_items(config(tmp_path, None, languages=("en", "de", "fr")))
+        load_items(config(cache, None, languages=("en", "de", "fr")))
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_mirror_that_changed_is_read_anew_and_never_taken_for_the_hub(
+    mirror: Path, tmp_path: Path
+) -> None:
+    own = shutil.copytree(mirror, tmp_path / "mirror")
+    cache = tmp_path / "cache"
+    before = load_items(config(cache, own))
+    split = own / "facebook" / "xnli" / "de" / "test-00000-of-00001.parquet"
+    rows = {"premise": ["new"] * 6, "hypothesis": ["h"] * 6, "label": ORDER}
+    save(rows, split)
+    after = load_items(config(cache, own))
+    assert not after.equals(before) and "new" in after["premise"].to_pylist()
+    with pytest.raises(DataError, match="not fetched yet"):
+        load_items(config(cache, None))
+
+
+def test_a_revision_is_asked_for_and_kept_apart(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+    real_load = datasets.load_dataset
+
+    def load(name: str, *rest: Any, revision: str | None, **more: Any) -> Any:
+        asked.append(revision)
+        return real_load(str(mirror / name), *rest, **more)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    names = ("hub:facebook/xnli@1d2ce39/de/test", "hub:facebook/xnli/de/test")
+    paths = {
+        fetch_split(HubSplit.parse(name), tmp_path, offline=False, mirror=None) for name in names
+    }
+    assert asked == ["1d2ce39", None] and len(paths) == 2
+    with pytest.raises(ConfigError, match="a mirror has no revision '1d2ce39'"):
+        fetch_split(HubSplit.parse(names[0]), tmp_path, offline=False, mirror=mirror)
 
 
 @pytest.mark.usefixtures("no_network")

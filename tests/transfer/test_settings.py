@@ -66,6 +66,22 @@ def test_few_shot_takes_its_dev_items_out_of_dev_in_every_language(
     assert set(tokens.column("item")[other.phases[1].rows]) != shots
 
 
+def test_few_shot_leaves_no_dev_item_whose_premise_was_trained_on(
+    encoder: Path, items: pa.Table
+) -> None:
+    # As in XNLI three items have one premise; from row 240 on an item's languages follow it.
+    thirds = [*range(240), *(240 + (row - 240) // 9 * 9 for row in range(240, len(items)))]
+    items = items.set_column(3, "premise", items["premise"].take(thirds))
+    settings = {"setting": "few-shot", "target_languages": ("de",), "few_shot_items": 5}
+    tokens, found = plan(encoder, items, **settings)
+    premises = np.asarray(items["premise"].to_pylist(), object)
+    shots = set(premises[found.phases[1].rows])
+    dev = found.dev["de"]
+    assert len(dev) == 60 - 3 * len(shots) and not shots & set(premises[dev])
+    names = tokens.column("item")
+    assert set(names[found.dev["en"]]) == set(names[dev])
+
+
 def test_few_shot_prefers_training_items_of_the_target(
     encoder: Path, world: Callable[..., pa.Table]
 ) -> None:

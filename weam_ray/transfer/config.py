@@ -80,7 +80,8 @@ class FineTuningConfig(StageConfig):
 
     few_shot_items: Annotated[int, Field(ge=1)] = 100
     """few-shot only: items of each target language, from its training items or, where it has
-    none, from dev; those dev items are then left out of dev in every language."""
+    none, from dev; those dev items, and all others of the same premise or context, are then left
+    out of dev in every language."""
 
     few_shot_epochs: Annotated[float, Field(gt=0)] = 5.0
     """few-shot only: passes over the target items after the source training."""

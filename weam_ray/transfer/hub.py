@@ -1,12 +1,14 @@
 """Data sets of the Hugging Face Hub as local parquet files, through ``datasets``.
 
-``hub:facebook/xnli/{language}/validation`` names repository, configuration and split. It is
-fetched once into a folder of parquet files, from which everything else reads: so content hashes,
-offline runs and machines without ``datasets`` work alike.
+``hub:facebook/xnli/{language}/validation`` names repository, configuration and split;
+``facebook/xnli@1d2ce39`` would be one revision of the repository. It is fetched once into a folder
+of parquet files, from which everything else reads: so content hashes, offline runs and machines
+without ``datasets`` work alike.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -21,7 +23,7 @@ from weam_ray.errors import ConfigError, DataError, ResourceError
 
 PREFIX = "hub:"
 
-_NAME = re.compile(r"[\w.-]+/[\w.-]+/[\w.-]+/[\w.-]+", re.ASCII)
+_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?/[\w.-]+/[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,12 @@ class HubSplit:
 
     split: str
 
+    revision: str | None = None
+    """Commit, tag or branch; None takes the main branch as it stands when it is fetched."""
+
     @classmethod
     def parse(cls, text: str) -> HubSplit:
-        """From ``hub:owner/name/configuration/split``.
+        """From ``hub:owner/name/configuration/split`` or ``hub:owner/name@revision/...``.
 
         Raises:
             ConfigError: not of that form.
@@ -51,12 +56,31 @@ class HubSplit:
                 " hub:facebook/xnli/{language}/validation.",
             )
         owner, repository, configuration, split = name.split("/")
-        return cls(f"{owner}/{repository}", configuration, split)
+        repository, _, revision = repository.partition("@")
+        return cls(f"{owner}/{repository}", configuration, split, revision or None)
 
-    def path(self, cache: Path) -> Path:
-        """Where the split lies once fetched."""
+    def __str__(self) -> str:
+        """As it is written in settings."""
+        at = f"@{self.revision}" if self.revision else ""
+        return f"{PREFIX}{self.repository}{at}/{self.configuration}/{self.split}"
+
+    def path(self, cache: Path, mirror: Path | None = None) -> Path:
+        """Where it lies once fetched, apart for each revision and each state of a mirror."""
         owner, name = self.repository.split("/")
-        return cache / f"{owner}--{name}" / self.configuration / f"{self.split}.parquet"
+        if mirror is not None:
+            cache = cache / "mirrors" / _state(mirror / self.repository)
+        at = f"@{self.revision}" if self.revision else ""
+        return cache / f"{owner}--{name}{at}" / self.configuration / f"{self.split}.parquet"
+
+
+def _state(folder: Path) -> str:
+    """A digest of where a folder is and of the names, sizes and times of its files."""
+    seen = [str(folder.resolve())]
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            stat = path.stat()
+            seen.append(f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}")
+    return hashlib.blake2b("\0".join(seen).encode(), digest_size=8).hexdigest()
 
 
 def fetch_split(source: HubSplit, cache: Path, *, offline: bool, mirror: Path | None) -> Path:
@@ -68,16 +92,23 @@ def fetch_split(source: HubSplit, cache: Path, *, offline: bool, mirror: Path | 
         mirror: a folder with ``owner/name`` folders laid out as on the Hub, read instead of it.
 
     Raises:
+        ConfigError: a revision of a mirror, which has no revisions.
         DataError: not fetched yet and offline, or no such data set, configuration or split.
         ResourceError: ``datasets`` is not installed, or the Hub can't be reached.
     """
-    path = source.path(cache)
-    if path.is_file():
-        return path
-    place = f"{PREFIX}{source.repository}/{source.configuration}/{source.split}"
+    place = str(source)
     location = source.repository if mirror is None else str(mirror / source.repository)
+    if mirror is not None and source.revision is not None:
+        raise ConfigError(
+            f"a mirror has no revision {source.revision!r}",
+            place=place,
+            cure="Leave the revision or hub_mirror out.",
+        )
     if mirror is not None and not Path(location).is_dir():
         raise DataError(f"the mirror has no folder {location}", place=place)
+    path = source.path(cache, mirror)
+    if path.is_file():
+        return path
     if mirror is None and offline:
         raise DataError(
             f"not fetched yet ({path} is missing) and the run is offline",
@@ -102,7 +133,11 @@ def _download(source: HubSplit, location: str, path: Path, place: str) -> None:
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=path.parent) as scratch, _quiet():
         try:
             found = datasets.load_dataset(
-                location, source.configuration, split=source.split, cache_dir=scratch
+                location,
+                source.configuration,
+                split=source.split,
+                revision=source.revision,
+                cache_dir=scratch,
             )
         except RuntimeError as error:
             raise DataError(

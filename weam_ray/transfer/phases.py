@@ -116,8 +116,11 @@ def _steps(rows: int, config: FineTuningConfig) -> int:
 def _few_shots(
     examples: Examples, config: FineTuningConfig, splits: NDArray[np.object_]
 ) -> tuple[Rows, NDArray[np.bool_]]:
-    """The rows of the target items trained on, and the mask of dev rows taken out of dev."""
-    names, units = examples.column("item"), examples.units
+    """The rows of the target items trained on, and the mask of dev rows taken out of dev.
+
+    With an item from dev go all that share its passage, or dev would be asked of texts seen.
+    """
+    names, units, passages = examples.column("item"), examples.units, examples.column("passage")
     shots: list[Rows] = []
     used: set[str] = set()
     for language in config.target_languages or ():
@@ -137,7 +140,8 @@ def _few_shots(
         chosen = items[order[: config.few_shot_items]]
         shots += [rows[units[rows] == item] for item in chosen]
         if from_dev:
-            used.update(names[rows[np.isin(units[rows], chosen)]])
+            seen = passages[rows[np.isin(units[rows], chosen)]]
+            used.update(names[rows[np.isin(passages[rows], seen)]])
     held_out = (splits == "dev") & np.isin(names, np.asarray(sorted(used), object))
     return np.concatenate(shots), held_out
 

@@ -99,7 +99,7 @@ def read_for_pairs(config: TransferConfig, items: Step, tokenizer: Step) -> tupl
     """Tokens and sanity rows of NLI cells, whatever their encoder."""
     tokens = Step(
         stage="tokens",
-        version=1,
+        version=2,
         config=TokensStep(max_length=config.max_length),
         upstream={"tokenizer": tokenizer, "items": items},
     )
@@ -122,7 +122,7 @@ def read_for_answers(config: QaConfig, questions: Step, tokenizer: Step) -> tupl
     """Windows and sanity rows of question-answering cells, whatever their encoder."""
     windows = Step(
         stage="windows",
-        version=1,
+        version=2,
         config=WindowsStep(
             max_length=config.max_length, stride=config.stride, max_question=config.max_question
         ),

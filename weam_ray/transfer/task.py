@@ -27,7 +27,7 @@ class Examples(Subwords, Protocol):
     def __len__(self) -> int: ...
 
     def column(self, name: str) -> NDArray[np.object_]:
-        """``item``, ``split`` or ``language`` of each row: (N,)."""
+        """``item``, ``split``, ``language`` or ``passage`` of each row: (N,)."""
 
     def among(self, languages: Collection[str]) -> NDArray[np.bool_]:
         """True where all languages of a row are among these: (N,)."""

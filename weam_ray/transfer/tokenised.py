@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FILE = "tokens.parquet"
 _CHUNK = 8192
 _PAD = b"weam.pad"
+_KEPT = ["item", "split", "language", "label"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class TokenisedItems:
     """N items with their subwords; rows keep the order of the items they were made from."""
 
     rows: pa.Table
-    """item, split, language (strings) and label (int8): (N,)."""
+    """item, split, language (strings), passage (int32: which premise) and label (int8): (N,)."""
 
     ids: NDArray[np.int32]
     """Subwords with special tokens, item after item: (T,)."""
@@ -63,7 +64,7 @@ class TokenisedItems:
         return np.asarray(self.rows["label"].to_numpy(), dtype=np.int8)
 
     def column(self, name: str) -> NDArray[np.object_]:
-        """``item``, ``split`` or ``language`` of each item: (N,)."""
+        """``item``, ``split``, ``language`` or ``passage`` of each item: (N,)."""
         return np.asarray(self.rows[name].to_pylist(), dtype=object)
 
     def among(self, languages: Collection[str]) -> NDArray[np.bool_]:
@@ -100,7 +101,7 @@ class TokenisedItems:
         # Copies, because arrow's buffers are read-only and torch takes none of those.
         offsets, ids = (array.copy() for array in _flat(table["ids"], np.int32))
         types = _flat(table["types"], np.uint8)[1].copy() if "types" in table.column_names else None
-        rows = table.select(["item", "split", "language", "label"]).replace_schema_metadata(None)
+        rows = table.select([*_KEPT, "passage"]).replace_schema_metadata(None)
         return cls(
             rows=rows,
             ids=ids.astype(np.int32, copy=False),
@@ -144,13 +145,23 @@ def tokenise_items(items: pa.Table, tokenizer_dir: Path, max_length: int) -> Tok
         lengths += [len(one) for one in chunk.ids]
         truncated += chunk.truncated
     return TokenisedItems(
-        rows=items.select(["item", "split", "language", "label"]).combine_chunks(),
+        rows=with_passages(items.select(_KEPT), items["premise"]),
         ids=np.concatenate(ids) if ids else np.zeros(0, np.int32),
         types=np.concatenate(types) if types else None,
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
         pad=int(tokenizer.pad_token_id),
         truncated=truncated,
     )
+
+
+def with_passages(rows: pa.Table, texts: pa.ChunkedArray) -> pa.Table:
+    """The rows with a column ``passage``: a number for each different text, int32.
+
+    XNLI asks three hypotheses of each premise, MLQA several questions of each context: of such
+    items one may not be trained on while another is tested.
+    """
+    numbers = texts.combine_chunks().dictionary_encode().indices
+    return rows.combine_chunks().append_column("passage", numbers)
 
 
 def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from weam_ray.errors import ConfigError, DataError
-from weam_ray.transfer.tokenised import open_tokenizer
+from weam_ray.transfer.tokenised import open_tokenizer, with_passages
 
 _CHUNK = 512
 _FILE, _ASKED = "windows.npz", "asked.parquet"
@@ -48,7 +48,8 @@ class Windows:
     window lacks a part of it: (W, 2)."""
 
     asked: pa.Table
-    """task, split, language, context_language, question_language and item of each question: (Q,)"""
+    """task, split, language, context_language, question_language, item and passage (which context)
+    of each question: (Q,)"""
 
     def __len__(self) -> int:
         return len(self.question)
@@ -212,7 +213,7 @@ def _assemble(
         question=np.concatenate(samples),
         characters=np.concatenate(characters),
         answers=np.asarray(spans, np.int64),
-        asked=questions.select(_KEPT).combine_chunks(),
+        asked=with_passages(questions.select(_KEPT), questions["context"]),
     )
 
 
