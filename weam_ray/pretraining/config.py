@@ -71,8 +71,9 @@ class TrainingConfig(StageConfig):
     """Share of the steps over which the learning rate rises linearly from 0."""
     decay: Literal["linear", "constant"] = "linear"
     """After warm-up: linearly to 0 at the last step, or flat."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    """Decoupled weight decay on matrices; biases and normalisation weights are spared."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """Decoupled weight decay on matrices; biases and normalisation weights are spared. None takes
+    the objective's: 0 for word-aligned (Cao et al. 2020: Adam), else 0.01 (Devlin et al. 2019)."""
     adam_betas: tuple[float, float] | None = None
     """Adam's β; None takes the objective's: (0.9, 0.98) for word-aligned (Cao et al. 2020,
     section 3.2), else (0.9, 0.999)."""
@@ -108,6 +109,11 @@ class TrainingConfig(StageConfig):
     def betas(self) -> tuple[float, float]:
         """Adam's β1 and β2."""
         return self.adam_betas or (0.9, 0.999)
+
+    @property
+    def matrix_decay(self) -> float:
+        """The decoupled weight decay of matrices."""
+        return 0.01 if self.weight_decay is None else self.weight_decay
 
     def planned_steps(self, rows: int, rows_a_step: float) -> int:
         """Steps of the budget: as set, or of its epochs (one if nothing is set), rounded up."""
@@ -239,6 +245,13 @@ class PretrainingConfig(TrainingConfig):
         """Adam's β1 and β2."""
         aligned = self.objective == "word-aligned"
         return self.adam_betas or ((0.9, 0.98) if aligned else (0.9, 0.999))
+
+    @property
+    def matrix_decay(self) -> float:
+        """The decoupled weight decay of matrices."""
+        if self.weight_decay is None and self.objective == "word-aligned":
+            return 0.0
+        return super().matrix_decay
 
 
 def encoder_version(config: PretrainingConfig, replayed: int = 0) -> int:

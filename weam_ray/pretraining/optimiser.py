@@ -25,7 +25,7 @@ def adamw(parameters: Sequence[nn.Parameter], config: TrainingConfig) -> torch.o
     """Fused AdamW; biases and normalisation weights aren't decayed."""
     decayed = [p for p in parameters if p.dim() > 1]
     spared = [p for p in parameters if p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}]
+    groups = [{"params": decayed, "weight_decay": config.matrix_decay}]
     if spared:
         groups.append({"params": spared, "weight_decay": 0.0})
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
