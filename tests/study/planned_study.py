@@ -97,6 +97,8 @@ def store_of(study: StudyConfig) -> Store:
 
 FACTS: dict[str, dict[str, Any]] = {
     "corpus": {"rows_read": 5, "rows_kept": 4, "dropped": {"duplicate": 1}},
+    "items": {"by_split": {"train/en": {"items": 7}}},
+    "tokens": {"items": 7, "truncated": 0},
 }
 
 

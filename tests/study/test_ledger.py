@@ -34,6 +34,8 @@ from weam_ray.study.results import NOT_APPLICABLE, ROW_COLUMNS, tidy_rows
 
 SELECTIONS = ("source-dev", "last", "target-dev-oracle")
 FACTS: Mapping[str, dict[str, Any]] = {
+    "items": {"by_split": {"train/en": {"items": 90}, "test/en": {"items": 4}}},
+    "tokens": {"items": 94, "truncated": 1},
     "corpus": {"rows_read": 7, "rows_kept": 4, "dropped": {"duplicate": 3}},
     "links": {
         "pairs": 4,
@@ -293,6 +295,11 @@ def test_a_report_is_given_what_the_store_knows(study: StudyConfig) -> None:
     assert facts.planned_cells == 6 and not facts.holes and not facts.failures
     (corpus,) = facts.corpora
     assert (corpus.read, corpus.kept, corpus.dropped) == (7, 4, {"duplicate": 3})
+    assert [(one.split, one.kept) for one in facts.evaluated] == [
+        ("train", 90),
+        ("test", 4),
+        ("all", 94),
+    ]
     (aligner,) = facts.aligners
     assert (aligner.size, aligner.regime, aligner.aer) == (4, "pool", 0.25)
     assert aligner.linked_share == pytest.approx((30 * 0.5 + 10 * 0.9) / 40)

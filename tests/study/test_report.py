@@ -19,6 +19,7 @@ from weam_ray.study.report_input import (
     AlignerFacts,
     CorpusFacts,
     DivergenceFacts,
+    EvaluationFacts,
     FailedCell,
     Gate,
     Hole,
@@ -65,6 +66,11 @@ def source(answers: Answers | None = None, **more: object) -> ReportInput:
                 read=100,
                 kept=80,
                 dropped={"duplicate": 15, "too_long": 5},
+            ),
+        ),
+        "evaluated": (
+            EvaluationFacts(
+                task="mlqa", split="train", languages=1, kept=80, reasons={"answer offset": 2}
             ),
         ),
         "aligners": (AlignerFacts(domain="medical", pair="en-qaa", size=80, aer=0.08),),

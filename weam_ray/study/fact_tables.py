@@ -15,7 +15,7 @@ _SEEDS = (2, 3, 5, 10, 20)
 
 
 def fact_tables(source: ReportInput) -> Iterator[Table]:
-    """Gates, aligners, retrieval, corpora, holes, failures; those that have rows."""
+    """Gates, aligners, retrieval, corpora, tasks, holes, failures; those that have rows."""
     for table in (
         _gates(source),
         _aligners(source),
@@ -23,6 +23,7 @@ def fact_tables(source: ReportInput) -> Iterator[Table]:
         _retrieval(source),
         _corpora(source),
         _dropped(source),
+        _evaluated(source),
         _spent(source),
         _holes(source),
         _failures(source),
@@ -181,6 +182,32 @@ def _dropped(source: ReportInput) -> Table:
             for one in source.corpora
             for reason, dropped in sorted(one.dropped.items(), key=lambda item: -item[1])
             if dropped
+        ),
+    )
+
+
+def _evaluated(source: ReportInput) -> Table:
+    return Table(
+        name="evaluated",
+        caption="Data of the tasks: items kept over all languages; left out or shortened, and why",
+        columns=(
+            *_columns(("task", "task"), ("split", "split")),
+            Column(key="languages", heading="languages", show=COUNT),
+            Column(key="kept", heading="items", show=COUNT),
+            *_columns(("reasons", "left out or shortened")),
+        ),
+        rows=tuple(
+            {
+                "task": one.task,
+                "split": one.split,
+                "languages": one.languages,
+                "kept": one.kept,
+                "reasons": "; ".join(
+                    f"{wording.count(count)} {reason}" for reason, count in one.reasons.items()
+                )
+                or "none",
+            }
+            for one in source.evaluated
         ),
     )
 

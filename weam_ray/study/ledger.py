@@ -21,6 +21,7 @@ from weam_ray.corpus.languages import language_name
 from weam_ray.identity import digest
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.diagnostics import read_diagnostics, read_retrieval
+from weam_ray.study.evaluated import read_evaluated
 from weam_ray.study.gates import measured_gates
 from weam_ray.study.grid import XNLI, Cell, CellKey, Hole, fine_tuning
 from weam_ray.study.loss_gate import loss_gates
@@ -179,6 +180,7 @@ def report_input(
         gates=gates,
         sanity=sanity,
         corpora=_corpora(plan, shelf),
+        evaluated=read_evaluated(plan.cells, shelf),
         aligners=_aligners(plan, shelf),
         retrieval=retrieval,
         diagnostics=read_diagnostics(

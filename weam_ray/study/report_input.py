@@ -42,6 +42,19 @@ class CorpusFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationFacts:
+    """Items of one task and split over its languages, or what one vocabulary made of them all."""
+
+    task: str
+    split: str
+    kept: int
+    languages: int | None = None
+    """Languages, or pairs of them; None where all splits are meant."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Items left out or shortened, by reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AlignerFacts:
     """Quality of the links one corpus (or subset) was given."""
 
@@ -261,6 +274,7 @@ class ReportInput:
     selection, system, metric, value, n, share_0, share_1, share_2. ``selection`` is not looked at:
     nothing is selected there."""
     corpora: tuple[CorpusFacts, ...] = ()
+    evaluated: tuple[EvaluationFacts, ...] = ()
     aligners: tuple[AlignerFacts, ...] = ()
     retrieval: tuple[RetrievalFacts, ...] = ()
     diagnostics: Diagnostics = field(default_factory=Diagnostics)

@@ -203,6 +203,7 @@ def make_windows_of(work: Work) -> None:
     work.facts.update(
         questions=questions.num_rows,
         windows=len(windows),
+        truncated=windows.truncated,
         by_split={str(split): int(count) for split, count in zip(splits, counts, strict=True)},
     )
 

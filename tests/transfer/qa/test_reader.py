@@ -90,6 +90,10 @@ def test_windows_cover_the_context_and_answers_come_back_as_text(
     questions, _ = load_questions(sets(tmp_path, 20, 5, words=90))
     windows = make_windows(questions, encoder, CONFIG)
     assert windows.lengths.max() == 48
+    lengths = [len(question.split()) for question in questions["question"].to_pylist()]
+    assert windows.truncated == sum(length > CONFIG.max_question for length in lengths)
+    one = questions.slice(0, 1).set_column(6, "question", [["w1 w2 w3 w4 w5 w6 w7 w8 w9"]])
+    assert make_windows(one, encoder, CONFIG).truncated == 1
     rows = questions.to_pylist()
     found = set()
     for place, question in enumerate(windows.question):

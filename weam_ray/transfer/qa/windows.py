@@ -6,7 +6,7 @@ Shapes: Q questions, W windows, T subwords of all windows together, L those of a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,6 +51,9 @@ class Windows:
     """task, split, language, context_language, question_language, item and passage (which context)
     of each question: (Q,)"""
 
+    truncated: int = 0
+    """Questions that lost subwords to ``max_question``."""
+
     def __len__(self) -> int:
         return len(self.question)
 
@@ -73,7 +76,8 @@ class Windows:
     def write(self, folder: Path) -> None:
         """Write the windows, from which :meth:`read` makes the same object."""
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
-        np.savez_compressed(folder / _FILE, pad=np.int64(self.pad), **arrays)
+        arrays |= {name: np.int64(getattr(self, name)) for name in ("pad", "truncated")}
+        np.savez_compressed(folder / _FILE, **arrays)
         pq.write_table(self.asked, folder / _ASKED, compression="zstd")
 
     @classmethod
@@ -91,6 +95,7 @@ class Windows:
                 types=found["types"] if "types" in found else None,
                 offsets=found["offsets"],
                 pad=int(found["pad"]),
+                truncated=int(found["truncated"]),
                 question=found["question"],
                 characters=found["characters"],
                 answers=found["answers"],
@@ -128,7 +133,9 @@ def make_windows(questions: pa.Table, tokenizer_dir: Path, config: Cut) -> Windo
             place="qa.max_length",
             cure=f"Set it to {tokenizer.model_max_length} or less.",
         )
-    texts = _short_questions(tokenizer, questions["question"].to_pylist(), config.max_question)
+    texts, truncated = _short_questions(
+        tokenizer, questions["question"].to_pylist(), config.max_question
+    )
     contexts = questions["context"].to_pylist()
 
     def chunks() -> Iterator[tuple[Any, NDArray[np.int64]]]:
@@ -145,7 +152,8 @@ def make_windows(questions: pa.Table, tokenizer_dir: Path, config: Cut) -> Windo
             )
             yield encoded, np.asarray(encoded["overflow_to_sample_mapping"], np.int64) + start
 
-    return _assemble(chunks(), questions, int(tokenizer.pad_token_id))
+    made = _assemble(chunks(), questions, int(tokenizer.pad_token_id))
+    return replace(made, truncated=truncated)
 
 
 def best_spans(
@@ -172,14 +180,18 @@ def best_spans(
     return first, first + extra, best, log_probability
 
 
-def _short_questions(tokenizer: Any, questions: list[str], limit: int) -> list[str]:
-    """Questions cut after ``limit`` subwords; TyDiQA's begin with blanks, which say nothing."""
+def _short_questions(tokenizer: Any, questions: list[str], limit: int) -> tuple[list[str], int]:
+    """Questions cut after ``limit`` subwords, and how many were; TyDiQA's begin with blanks, which
+    say nothing.
+    """
     stripped = [question.strip() for question in questions]
     encoded = tokenizer(stripped, add_special_tokens=False, return_offsets_mapping=True)
-    return [
+    places = encoded["offset_mapping"]
+    cut = [
         text if len(offsets) <= limit else text[: offsets[limit - 1][1]]
-        for text, offsets in zip(stripped, encoded["offset_mapping"], strict=True)
+        for text, offsets in zip(stripped, places, strict=True)
     ]
+    return cut, sum(len(offsets) > limit for offsets in places)
 
 
 def _assemble(
