@@ -21,13 +21,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.multiprocessing as mp
 from machine import processor
 from pretraining_bench import Bench, artificial, curve, real
+from pretraining_curves import curves_of_objectives
 from pretraining_gpu import on_gpu
 from pretraining_trainer import trainer_run
 
@@ -156,35 +156,6 @@ def cost_of_weam(bench: Bench) -> Iterator[str]:
             )
 
 
-def curves_of_objectives(bench: Bench) -> Iterator[str]:
-    steps = bench.steps * (2 if bench.shape == QUICK else 10)
-    yield f"\n## MLM, TLM and WEAM on the same pairs ({bench.pairs.name}, {steps} steps)\n"
-    yield "Loss from a token's own vector (L_mp), from the same random encoder, at equal steps.\n"
-    base = bench.base(bench.vocabularies[0])
-    runs = {
-        name: bench.ours(base, steps, objective=name, warmup_share=0.1)
-        for name in ("mlm", "tlm", "weam")
-    }
-    yield from beside({name: run["curve"]["loss_mp"] for name, run in runs.items()})
-    yield "| seconds | " + " | ".join(f"{run['seconds']:.1f}" for run in runs.values()) + " |"
-    tlm, mlm = (runs[name]["curve"]["loss_mp"][-1][1] for name in ("tlm", "mlm"))
-    verdict = "falls below" if tlm < mlm else "does NOT fall below"
-    yield f"\nTLM {verdict} MLM at the last step ({tlm:.3f} against {mlm:.3f})."
-    shortest = min(run["seconds"] for run in runs.values())
-    at_once = ", ".join(f"{name} {at_time(run, shortest)}" for name, run in runs.items())
-    yield f"At equal time, {shortest:.1f} s: {at_once}."
-
-
-def at_time(run: dict[str, Any], seconds: float) -> str:
-    """The last point of L_mp a run had reached by then; its steps all take the same time."""
-    reached = [
-        (step, loss)
-        for step, loss in run["curve"]["loss_mp"]
-        if step * run["seconds"] / run["steps"] <= seconds * 1.001
-    ]
-    return f"{reached[-1][1]:.3f} (step {reached[-1][0]})" if reached else "nothing yet"
-
-
 def _worker(rank: int, world: int, meet: str, bench: Bench, base: Path, out: Path) -> None:
     torch.distributed.init_process_group("gloo", f"file://{meet}", rank=rank, world_size=world)
     config = PretrainingConfig(objective="tlm", steps=bench.steps, log_every=bench.steps // 10)
@@ -256,6 +227,7 @@ def main() -> None:
     parser.add_argument(
         "--vocabularies", nargs="+", type=int, default=[16_000, 119_547], help="entries"
     )
+    parser.add_argument("--long-steps", type=int, default=6_000, help="steps of the curves")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
@@ -284,6 +256,7 @@ def main() -> None:
             tokenizer_dir=Path(folder) / "vocabulary",
             folder=Path(folder),
             steps=20 if options.quick else 100,
+            long_steps=options.long_steps,
             rounds=1 if options.quick else 3,
             vocabularies=(2_000, 8_000) if options.quick else tuple(options.vocabularies),
             shape=QUICK if options.quick else FULL,

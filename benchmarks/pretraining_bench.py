@@ -26,6 +26,8 @@ class Bench:
     tokenizer_dir: Path
     folder: Path
     steps: int
+    long_steps: int
+    """Of a curve that is to be seen flatten out."""
     rounds: int
     vocabularies: tuple[int, ...]
     shape: dict[str, int]
