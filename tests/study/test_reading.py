@@ -127,6 +127,15 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
 
 # --- values
 
+SHORT = {"max_positions": 64, "max_length": 64}
+X = {
+    "train": "train-{language}.json",
+    "dev": "dev-{context}.json",
+    "test": "test-{context}.json",
+    "languages": ["en", "de"],
+}
+ASKED: dict[str, Any] = {"questions": {"x": X}, "grid": {"task": ["x"]}}
+
 
 @pytest.mark.parametrize(
     ("changes", "start", "words"),
@@ -158,6 +167,43 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
         ({"transfer": {"train_language": "de"}}, "items", "de is transfer.train_language"),
         ({"items": {"test": None}}, "", "claims are to be made on test"),
         ({"items": {"train": None}}, "train", "nothing to fine-tune on"),
+        ({"items": {"dev": None}}, "transfer", "source-dev chooses by dev items, and items.dev"),
+        (
+            {"base": SHORT, "transfer": {"max_length": 65}, "pretraining": {"max_length": 64}},
+            "max_length: 65",
+            "transfer.max_length: 65 subwords, and base.max_positions is 64",
+        ),
+        (
+            {"base": SHORT, "transfer": {"max_length": 64}, "pretraining": {"max_length": 65}},
+            "max_length: 65",
+            "pretraining.max_length: 65 subwords, and base.max_positions is 64",
+        ),
+        (
+            {**ASKED, "base": {"max_positions": 256}},
+            "",
+            "qa.max_length: 384 subwords, and base.max_positions is 256",
+        ),
+        ({**ASKED, "questions": {"x": {**X, "train": None}}}, "", "nothing to fine-tune on"),
+        (
+            {**ASKED, "questions": {"x": {**X, "train_languages": ["de"]}}},
+            "train_languages",
+            "en is qa.train_language and is not among them",
+        ),
+        (
+            {**ASKED, "questions": {"x": {**X, "test": None}}},
+            "",
+            "claims are to be made on test, and questions.x.test names no files",
+        ),
+        (
+            {**ASKED, "questions": {"x": {**X, "dev": None}}},
+            "",
+            "source-dev chooses by dev items, and questions.x.dev names no files",
+        ),
+        (
+            {**ASKED, "qa": {"target_languages": ["fi"]}},
+            "- fi",
+            "questions.x.languages does not name it",
+        ),
         ({"texts": None}, "texts", "a base encoder from scratch needs monolingual text"),
         ({"text_languages": []}, "text_languages", "no language of it"),
         (
@@ -214,6 +260,17 @@ def test_a_value_that_cannot_be_is_named_with_its_line_and_cure(
     assert "Traceback" not in message
     if start:
         assert f"{path}:{line_of(path, start)}: " in message
+
+
+def test_a_study_of_questions_alone_needs_no_items(tmp_path: Path) -> None:
+    whole = settings(**ASKED)
+    del whole["items"]
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(whole))
+    assert read_study(path).items.patterns == {}
+    whole["grid"]["task"] = ["x", "xnli"]
+    path.write_text(yaml.safe_dump(whole))
+    assert "items.train: there is nothing to fine-tune on" in refused(path)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,14 @@ from weam_ray.corpus.languages import normalise_language
 from weam_ray.errors import ConfigError
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.document import Key
+from weam_ray.study.grid import XNLI
 from weam_ray.study.idle import idle_settings
 from weam_ray.study.methods import RANDOM, describe_method, method_names, varied
 from weam_ray.study.search import search_problems
 from weam_ray.study.wording import ORACLE
+from weam_ray.transfer.config import FineTuningConfig
+from weam_ray.transfer.items import ItemsConfig
+from weam_ray.transfer.qa.config import QuestionsConfig
 
 _BASELINE = "none"
 """As in :mod:`.results`, which is too heavy to be loaded for reading a file."""
@@ -44,7 +48,8 @@ def problems(study: StudyConfig) -> Iterator[Problem]:
     yield from _methods(study)
     yield from _languages(study)
     yield from _texts(study)
-    yield from _items(study)
+    yield from _evaluated(study)
+    yield from _lengths(study)
     yield from _rules(study)
     if study.adaptive is not None and _BASELINE not in study.grid.method:
         yield Problem(
@@ -154,32 +159,70 @@ def _texts(study: StudyConfig) -> Iterator[Problem]:
         )
 
 
-def _items(study: StudyConfig) -> Iterator[Problem]:
-    items, transfer = study.items, study.transfer
-    if items.train is None:
-        yield Problem(
-            key=("items", "train"), what="there is nothing to fine-tune on", cure="Give its path."
-        )
-    if getattr(items, study.report_split) is None:
-        yield Problem(
-            key=("report_split",),
-            what=f"claims are to be made on {study.report_split}, and items.{study.report_split}"
-            " names no files",
-            cure=f"Give items.{study.report_split}, or report on the other split.",
-        )
-    if transfer.train_language not in items.train_languages:
-        yield Problem(
-            key=("items", "train_languages"),
-            what=f"{transfer.train_language} is transfer.train_language and is not among them",
-            cure="Add it.",
-        )
-    for place, language in enumerate(transfer.target_languages or ()):
-        if language not in items.languages:
+def _tasks(study: StudyConfig) -> tuple[str, ...]:
+    """The tasks of the grid that there can be."""
+    named = dict.fromkeys(task for one in (study.grid, *study.extra) for task in one.task)
+    return tuple(task for task in named if task == XNLI or task in study.questions)
+
+
+def _part(task: str) -> str:
+    return "transfer" if task == XNLI else "qa"
+
+
+def _evaluated(study: StudyConfig) -> Iterator[Problem]:
+    """What the tasks of the grid are fine-tuned on and scored by."""
+    for task in _tasks(study):
+        key: Key = ("items",) if task == XNLI else ("questions", task)
+        place, part = ".".join(map(str, key)), _part(task)
+        data: ItemsConfig | QuestionsConfig
+        data = study.items if task == XNLI else study.questions[task]
+        config: FineTuningConfig = getattr(study, part)
+        if data.train is None:
             yield Problem(
-                key=("transfer", "target_languages", place),
-                what="items.languages does not name it",
-                value=language,
-                valid=items.languages,
+                key=(*key, "train"), what="there is nothing to fine-tune on", cure="Give its path."
+            )
+        if getattr(data, study.report_split) is None:
+            yield Problem(
+                key=("report_split",),
+                what=f"claims are to be made on {study.report_split}, and"
+                f" {place}.{study.report_split} names no files",
+                cure=f"Give {place}.{study.report_split}, or report on the other split.",
+            )
+        rule = next((one for one in config.selection if one != "last"), None)
+        if data.dev is None and rule is not None:
+            yield Problem(
+                key=(part, "selection"),
+                what=f"{rule} chooses by dev items, and {place}.dev names no files",
+                cure=f"Give {place}.dev, or set {part}.selection to [last].",
+            )
+        if config.train_language not in data.train_languages:
+            yield Problem(
+                key=(*key, "train_languages"),
+                what=f"{config.train_language} is {part}.train_language and is not among them",
+                cure="Add it.",
+            )
+        for number, language in enumerate(config.target_languages or ()):
+            if language not in data.languages:
+                yield Problem(
+                    key=(part, "target_languages", number),
+                    what=f"{place}.languages does not name it",
+                    value=language,
+                    valid=data.languages,
+                )
+
+
+def _lengths(study: StudyConfig) -> Iterator[Problem]:
+    """Inputs longer than the positions of an encoder from scratch."""
+    if study.base.model is not None:
+        return
+    most = study.base.max_positions
+    for part in ("pretraining", *dict.fromkeys(map(_part, _tasks(study)))):
+        length = getattr(study, part).max_length
+        if length > most:
+            yield Problem(
+                key=(part, "max_length"),
+                what=f"{length} subwords, and base.max_positions is {most}",
+                cure=f"Set it to {most} or less, or base.max_positions to {length} or more.",
             )
 
 

@@ -221,7 +221,8 @@ class StudyConfig(StageConfig):
     text_languages: tuple[str, ...] = ()
     """Languages of that text."""
     bitext: BitextConfig
-    items: ItemsConfig
+    items: ItemsConfig = ItemsConfig(languages=("en",))
+    """The items of ``xnli``; a study of questions alone needs none."""
     questions: dict[Name, QuestionsConfig] = Field(default_factory=dict)
     """Question answering, by the name of the task: ``mlqa``, ``xquad``, ``tydiqa``. Paths may use
     ``{data_dir}``."""

@@ -25,12 +25,14 @@ from weam_ray.study.methods import planned_methods
 from weam_ray.study.plan import Plan, make_plan
 from weam_ray.study.planned_power import planned_power
 from weam_ray.study.report import write_report
+from weam_ray.transfer.items import ItemsConfig
 from weam_ray.transfer.qa import exact_match, f1
 
 GRID = (
     "{domain: home, pair: en-qaa, size: 60, method: [none, tlm], seed: 0, task: [mlqa, xnli],"
     " setting: [zero-shot, translate-train]}"
 )
+INVOCATION = Invocation(command="x", started="2026-01-01T00:00:00Z", wall_seconds=1.0)
 
 
 def study_of(folder: Path, **changes: str) -> StudyConfig:
@@ -87,6 +89,27 @@ def test_a_language_without_questions_is_a_hole(tmp_path: Path) -> None:
     assert [hole.reason for hole in plan.holes] == [
         "no mlqa questions in qab: questions.mlqa.languages does not name it"
     ]
+
+
+def test_a_study_of_questions_alone_runs_without_items(
+    ran: tuple[StudyConfig, Plan, Store],
+) -> None:
+    study, _, _ = ran
+    alone = study.model_copy(
+        update={
+            "items": ItemsConfig(languages=("en",)),
+            "grid": study.grid.model_copy(update={"task": ("mlqa",)}),
+        }
+    )
+    plan, store = plan_of(alone), alone.open_store()
+    assert {cell.key.task for cell in plan.cells} == {"mlqa"}
+    assert not plan.missing_of("items") and not plan.missing_of("sanity")
+    (cell,) = (one for one in plan.cells if one.key.method == "none")
+    for step in (cell.experiment.sanity, *cell.experiment.ends()):
+        ensure(step, store, MAKERS, resources=Resources(threads=1))
+    facts = report_input(alone, plan_of(alone), store, {}, INVOCATION)
+    assert set(facts.results.rows["task"]) == {"mlqa", "xquad"}
+    assert {one.task for one in facts.evaluated} == {"mlqa", "xquad"}
 
 
 def test_an_unknown_task_is_refused_with_those_there_are(tmp_path: Path) -> None:
@@ -159,8 +182,7 @@ def test_the_page_is_written_for_answers_with_their_sanity_rows_and_gates(
 ) -> None:
     study, plan, store = ran
     assert (study_view(study).task, study_view(study).metric) == ("mlqa", "exact_match")
-    said = Invocation(command="x", started="2026-01-01T00:00:00Z", wall_seconds=1.0)
-    facts = report_input(study, plan, store, {}, said)
+    facts = report_input(study, plan, store, {}, INVOCATION)
     page = write_report(facts, study.folder / "report.html").read_text(encoding="utf8")
     systems = {"majority", "question-only", "first-sentence", "word-overlap-only"}
     assert set(facts.sanity["system"]) == systems
