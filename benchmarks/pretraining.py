@@ -127,8 +127,8 @@ class Stepper:
 def cost_of_weam(bench: Bench) -> Iterator[str]:
     yield "\n## A step of WEAM against a step of TLM\n"
     yield (
-        "A step of each in turns, on the same pairs; medians. `vectors` is what the head reads of "
-        "each: without sharing WEAM's would be its predictions.\n"
+        f"A step of each in turns, on the same pairs, BERT of {bench.shape}; medians. `vectors` is "
+        "what the head reads of each: without sharing WEAM's would be its predictions.\n"
     )
     yield (
         "| vocabulary | precision | TLM, ms | WEAM, ms | WEAM / TLM | vectors, TLM | WEAM | "
@@ -137,7 +137,7 @@ def cost_of_weam(bench: Bench) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|---|"
     for vocabulary, steps in bench.work():
         base = bench.base(vocabulary)
-        for precision in ("fp32", "bf16"):
+        for precision in bench.precisions:
             runs = {name: Stepper(bench, base, name, precision) for name in ("tlm", "weam")}
             step: dict[str, list[float]] = {name: [] for name in runs}
             for number in range(steps + 2):
@@ -227,6 +227,12 @@ def main() -> None:
     parser.add_argument(
         "--vocabularies", nargs="+", type=int, default=[16_000, 119_547], help="entries"
     )
+    parser.add_argument(
+        "--shape", nargs=4, type=int, metavar=("LAYERS", "HIDDEN", "HEADS", "INTERMEDIATE")
+    )
+    parser.add_argument(
+        "--precisions", nargs="+", default=["fp32", "bf16"], help="of the section weam"
+    )
     parser.add_argument("--long-steps", type=int, default=6_000, help="steps of the curves")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
@@ -259,7 +265,12 @@ def main() -> None:
             long_steps=options.long_steps,
             rounds=1 if options.quick else 3,
             vocabularies=(2_000, 8_000) if options.quick else tuple(options.vocabularies),
-            shape=QUICK if options.quick else FULL,
+            shape=dict(zip(FULL, options.shape, strict=True))
+            if options.shape
+            else QUICK
+            if options.quick
+            else FULL,
+            precisions=tuple(options.precisions),
             threads=options.threads,
             device=options.device,
         )

@@ -31,6 +31,7 @@ class Bench:
     rounds: int
     vocabularies: tuple[int, ...]
     shape: dict[str, int]
+    precisions: tuple[str, ...]
     threads: int
     device: str
 

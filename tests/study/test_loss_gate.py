@@ -62,6 +62,7 @@ def test_the_gate_holds_where_tlm_is_below_mlm(study: StudyConfig, cells: tuple[
 def test_the_gate_fails_where_it_is_not(study: StudyConfig, cells: tuple[Cell, ...]) -> None:
     [gate] = loss_gates(study, cells, losses([5.7, 5.2], [5.6, 5.1]))
     assert gate.passed is False
+    assert "more steps, or a base trained longer" in gate.detail
 
 
 def test_a_held_out_loss_counts_before_one_of_training(
