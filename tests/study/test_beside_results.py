@@ -13,15 +13,17 @@ from test_ledger import facts_of, finished
 
 from weam_ray.study.analysis import analyse
 from weam_ray.study.answer import answer
-from weam_ray.study.diagnostics import read_diagnostics
+from weam_ray.study.diagnostics import gaps, read_diagnostics
 from weam_ray.study.fact_tables import fact_tables
 from weam_ray.study.gates import study_gates
+from weam_ray.study.grid import source_languages
 from weam_ray.study.guard_text import gate_plan
 from weam_ray.study.ledger import Shelf, study_view
 from weam_ray.study.methods import planned_methods
 from weam_ray.study.planned_power import planned_grid
 from weam_ray.study.report import write_report
 from weam_ray.study.report_input import ReportInput
+from weam_ray.study.results import target_languages
 from weam_ray.study.tables import languages
 
 TRAINED = {"train_languages": list(LANGUAGES)}
@@ -49,10 +51,46 @@ def test_a_language_is_flagged_on_the_items_it_has(tmp_path: Path) -> None:
     rows = facts.results.rows
     rows = rows[(rows["language"] != "fr") | (rows["split"] == "dev")]
     fewer = replace(facts.results, rows=rows)
-    found = read_diagnostics(plan.cells, Shelf(store), fewer, facts.view, "en", (), pd.DataFrame())
+    sources = source_languages(study)
+    found = read_diagnostics(
+        plan.cells, Shelf(store), fewer, facts.view, sources, (), pd.DataFrame()
+    )
     said = {(one.language, one.split): one.message for one in found.flags}
     assert said["fr", "dev"] == "chance in fr dev" and said["de", "test"] == "chance in de test"
     assert ("de", "dev") not in said
+
+
+def test_seeds_and_cells_are_counted_where_they_were_scored(tmp_path: Path) -> None:
+    facts = run(tmp_path, items=TRAINED, grid=GRID)
+    there = [one for one in facts.diagnostics.gaps if one.point.method == "none"]
+    assert {(one.seeds, one.languages, one.split) for one in there} == {(2, 2, "test")}
+    flags = [one for one in facts.diagnostics.flags if one.point.method == "none"]
+    assert flags and {one.of for one in flags} == {2}  # of its four cells two are in each language
+
+
+def test_a_task_without_the_split_of_the_claims_is_shown_by_what_it_has(tmp_path: Path) -> None:
+    facts = run(tmp_path, grid={"method": "none"})
+    rows = facts.results.rows[facts.results.rows["split"] == "dev"]
+    found = gaps(replace(facts.results, rows=rows), facts.view, {"xnli": "en"}, facts.sanity)
+    assert {one.split for one in found} == {"dev"}
+
+
+# --- languages
+
+
+@pytest.mark.parametrize(
+    ("pair", "scored", "own"),
+    [
+        ("en-zh_cn", ("en", "zh"), ("zh",)),
+        ("en-zh_cn", ("en", "zh_cn", "zh"), ("zh_cn",)),
+        ("en-de+en-fr", ("en", "de"), ("de", "fr")),
+        ("zh_cn-en", (), ("zh_cn",)),
+    ],
+)
+def test_a_pair_names_its_language_as_the_items_do(
+    pair: str, scored: tuple[str, ...], own: tuple[str, ...]
+) -> None:
+    assert target_languages(pair, "en", scored) == own
 
 
 # --- translate-train alone

@@ -9,6 +9,7 @@ from weam_ray.artifacts import Artifact, Step
 from weam_ray.identity import StageConfig
 from weam_ray.study.evaluated import read_evaluated
 from weam_ray.study.grid import Cell
+from weam_ray.transfer.qa.questions import OTHER_LANGUAGE
 
 FACTS: dict[str, dict[str, Any]] = {
     "items": {
@@ -21,7 +22,7 @@ FACTS: dict[str, dict[str, Any]] = {
     "tokens": {"items": 150, "truncated": 7},
     "questions": {
         "by_set": {
-            "mlqa/train/en": {"questions": 80, "dropped": {"answer offset": 2, "language": 0}},
+            "mlqa/train/en": {"questions": 80, "dropped": {"answer offset": 2, OTHER_LANGUAGE: 90}},
             "mlqa/test/en": {"questions": 20, "dropped": {"answer offset": 0}},
             "mlqa/test/de-en": {"questions": 19, "dropped": {"answer offset": 0}},
             "xquad/test/en": {"questions": 10, "dropped": {"answer offset": 0}},

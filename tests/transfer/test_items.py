@@ -263,3 +263,19 @@ def test_xnli_dev_of_all_languages_is_parallel(shared_data: Path) -> None:
     table = load_items(config)
     assert table.num_rows == 15 * 2490 + 6 * 5010
     assert items_facts(table)["test/sw"]["label_shares"] == [0.3333, 0.3333, 0.3333]
+
+
+def test_compressed_data_that_is_damaged_within_is_named(tmp_path: Path) -> None:
+    rows = [{**row, "premise": f"{row['premise']} {place}"} for place, row in enumerate(ROWS * 400)]
+    text = "\n".join(json.dumps(row) for row in rows).encode()
+    packed = bytearray(gzip.compress(text))
+    packed[10] |= 0b110  # after the header: a block of a kind that there is not
+    (tmp_path / "a.jsonl.gz").write_bytes(packed)
+    with pytest.raises(DataError, match="damaged gzip file"):
+        load(tmp_path / "a.jsonl.gz")
+    path = write_parquet(tmp_path / "a.parquet", rows)
+    pages = bytearray(path.read_bytes())
+    pages[40:400] = bytes(360)
+    path.write_bytes(pages)
+    with pytest.raises(DataError, match="damaged parquet file"):
+        load(path)

@@ -22,7 +22,7 @@ from weam_ray.study.adaptive import (
     slopes,
 )
 from weam_ray.study.config import StudyConfig
-from weam_ray.study.grid import Cell, CellKey
+from weam_ray.study.grid import Cell, CellKey, source_language
 from weam_ray.study.ledger import result_rows, study_view
 from weam_ray.study.plan import Plan
 from weam_ray.study.results import BASELINE, tidy_rows
@@ -135,7 +135,8 @@ class AdaptiveJobs(PlannedJobs):
     def observations(self) -> list[Observation]:
         """Gains of the finished cells."""
         rows = self._view.of(self._rows)
-        return observe(rows, BASELINE, self._study.transfer.train_language)
+        source = source_language(self._study, self._view.task)
+        return observe(rows, BASELINE, source)
 
     def slopes(self) -> dict[Curve, Slope]:
         """Every curve's slope so far."""

@@ -15,7 +15,7 @@ from weam_ray.on_ray.tracking import Tracker
 from weam_ray.progress import Progress
 from weam_ray.study.answer import Answer
 from weam_ray.study.config import StudyConfig
-from weam_ray.study.grid import NO_SEED, Cell, CellKey
+from weam_ray.study.grid import NO_SEED, Cell, CellKey, evaluated_languages, source_language
 from weam_ray.study.ledger import study_view
 from weam_ray.study.report_input import FailedCell
 from weam_ray.study.results import target_languages
@@ -142,8 +142,9 @@ def watch(
     """
     view = study_view(study)
     pairs = [pair for one in (study.grid, *study.extra) for pair in one.pair]
-    source = study.transfer.train_language
-    targets = [code for pair in pairs for code in target_languages(pair, source)]
+    source = source_language(study, view.task)
+    scored = evaluated_languages(study, view.task)
+    targets = [code for pair in pairs for code in target_languages(pair, source, scored)]
     tags = {"weam_ray.title": study.title}
     uri = tracking_uri or study.tracking_uri
     return SweepWatcher(
@@ -162,9 +163,11 @@ def study_page(study: StudyConfig, found: Answer, cells: Sequence[Cell]) -> Stud
     where = f"Report: `{study.folder.absolute() / 'report.html'}`, and in the newest invocation."
     lines = [" ".join((*warning, *found.sentences)), f"**{study.title}**", where]
     view = study_view(study)
-    source = study.transfer.train_language
+    source = source_language(study, view.task)
     pairs = [pair for one in (study.grid, *study.extra) for pair in one.pair]
-    languages = [source, *(code for pair in pairs for code in target_languages(pair, source))]
+    scored = evaluated_languages(study, view.task)
+    own = (code for pair in pairs for code in target_languages(pair, source, scored))
+    languages = [source, *own]
     return StudyPage(
         note="\n\n".join(lines),
         params=_varied([cell.key.factors() for cell in cells]),
@@ -262,7 +265,9 @@ class _Reader:
 
     def _all_scores(self) -> dict[str, float]:
         scores = self.scores()
-        own = target_languages(self.cell.key.pair, self.cell.config.fine_tuning.train_language)
+        there = {name.partition("/")[2] for name in scores}
+        source = self.cell.config.fine_tuning.train_language
+        own = target_languages(self.cell.key.pair, source, there)
         counted = own or self.targets
         means = {}
         for metric in dict.fromkeys(name.partition("/")[0] for name in scores):

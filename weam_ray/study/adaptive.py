@@ -268,7 +268,7 @@ def observe(rows: pd.DataFrame, baseline: str, source: str) -> list[Observation]
     found = []
     for _, group in rows[rows["pair"] != ""].groupby("cell", sort=False):
         first = group.iloc[0]
-        wanted = target_languages(str(first["pair"]), source)
+        wanted = target_languages(str(first["pair"]), source, set(group["language"]))
         own = group[group["language"].isin(wanted) & group["language"].isin(list(means))]
         if not len(own):
             continue

@@ -32,7 +32,7 @@ from weam_ray.artifacts import Store, package_versions
 from weam_ray.errors import DataError
 from weam_ray.identity import digest
 from weam_ray.study.config import StudyConfig
-from weam_ray.study.grid import XNLI
+from weam_ray.study.grid import XNLI, source_language
 from weam_ray.study.ledger import result_rows, study_settings, study_view
 from weam_ray.study.plan import Plan
 from weam_ray.study.results import View, tidy_rows
@@ -74,7 +74,7 @@ def bundle_of(study: StudyConfig, plan: Plan, store: Store) -> Bundle:
         root=store.root,
         contents=_contents(plan, store),
         view=study_view(study),
-        source_language=study.transfer.train_language,
+        source_language=source_language(study, study_view(study).task),
         settings=study_settings(study),
         licences=study.licences,
         packages=package_versions(),

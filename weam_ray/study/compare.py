@@ -218,7 +218,7 @@ class _Joint:
         sides = [self.kinds[place][own] for place, own in (a, b)]
         if a[0] != b[0]:
             sides = _with_common_seeds(sides)
-        own = target_languages(pair, self.bundles[0].source_language)
+        own = target_languages(pair, self.bundles[0].source_language, self.languages)
         wanted = own or [one for one in self.languages if one != self.bundles[0].source_language]
         languages = [
             one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Protocol, TypeVar
@@ -26,7 +26,7 @@ from weam_ray.study.report_input import (
     ProbeFacts,
     RetrievalFacts,
 )
-from weam_ray.study.results import Results, View, small_table, target_languages
+from weam_ray.study.results import SEEDS, Results, View, small_table, target_languages
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -43,19 +43,20 @@ def read_diagnostics(
     finder: Finder,
     results: Results,
     view: View,
-    source: str,
+    sources: Mapping[str, str],
     layers: tuple[LayerFacts, ...],
     sanity: pd.DataFrame,
 ) -> Diagnostics:
     """All of them; seeds of one point of the grid are averaged.
 
     Args:
+        sources: the language that each task is trained on.
         layers: of :func:`read_retrieval`.
         sanity: as in :class:`weam_ray.study.report_input.ReportInput`.
     """
     found = list(cells)
     return Diagnostics(
-        gaps=tuple(gaps(results, view, source, sanity)),
+        gaps=tuple(gaps(results, view, sources, sanity)),
         flags=tuple(_flags(found, finder, results, view)),
         probes=tuple(_probes(found, finder)),
         encoder_links=tuple(_encoder_links(found, finder)),
@@ -63,24 +64,30 @@ def read_diagnostics(
     )
 
 
-def gaps(results: Results, view: View, source: str, sanity: pd.DataFrame) -> Iterator[GapFacts]:
+def gaps(
+    results: Results, view: View, sources: Mapping[str, str], sanity: pd.DataFrame
+) -> Iterator[GapFacts]:
     """Scores of every task and setting: source language, targets, and what lies between them.
 
     A target is the other language of a cell's pair; of cells without bitext every other language
-    whose questions are in it too.
+    whose questions are in it too. A task without items of the split that claims are made on is
+    shown by those it has (TyDiQA's test is hidden).
     """
-    rows = results.rows[
-        (results.rows["split"] == view.split) & (results.rows["system"] == view.system)
-    ]
+    own_rows = results.rows[results.rows["system"] == view.system]
+    there = own_rows.groupby("task", sort=False)["split"].agg(set)
+    splits = {task: view.split if view.split in have else min(have) for task, have in there.items()}
+    rows = own_rows[own_rows["split"] == own_rows["task"].map(splits)]
     columns = ["task", "setting", "selection", "metric", "method", "domain", "pair", "size"]
-    beside = _blind_rows(sanity, view.split)
+    beside = _blind_rows(sanity, splits)
     languages, values = rows["language"].to_numpy(object), rows["value"].to_numpy(float)
-    cells, counts = rows["cell"].to_numpy(object), rows["n"].to_numpy()
+    counts = rows["n"].to_numpy()
+    seeds = rows[list(SEEDS)].to_numpy()
     # Frames of a few rows cost more than what is done with them, and there are thousands.
     groups: Any = rows.groupby(columns, sort=False).indices
     for key, places in groups.items():
         task, setting, selection, metric, method, domain, pair, size = key
-        own = target_languages(str(pair), source)
+        source = sources[str(task)]
+        own = target_languages(str(pair), source, set(languages[places]))
         single = places[~np.isin(languages[places], _crossed(languages[places]))]
         there = languages[single]
         targets = single[np.isin(there, own) if own else there != source]
@@ -91,6 +98,7 @@ def gaps(results: Results, view: View, source: str, sanity: pd.DataFrame) -> Ite
                 method=str(method), domain=str(domain), pair=str(pair), size=int(str(size))
             ),
             task=str(task),
+            split=splits[task],
             setting=str(setting),
             selection=str(selection),
             metric=str(metric),
@@ -99,7 +107,8 @@ def gaps(results: Results, view: View, source: str, sanity: pd.DataFrame) -> Ite
             blind_source=_best_blind(blind, scored[0]),
             blind_target=_best_blind(blind, scored[1]),
             languages=len(scored[1]),
-            seeds=len(set(cells[places])),
+            # Of several targets or languages a seed has several cells.
+            seeds=len({*map(tuple, seeds[places])}),
             n=int(counts[places].min()),
         )
 
@@ -108,13 +117,15 @@ _Blind = dict[str, dict[str, float]]
 """Scores by system and language."""
 
 
-def _blind_rows(sanity: pd.DataFrame, split: str) -> dict[tuple[str, str, str], _Blind]:
-    """The sanity rows of a split, by task, setting and metric."""
+def _blind_rows(
+    sanity: pd.DataFrame, splits: Mapping[Hashable, str]
+) -> dict[tuple[str, str, str], _Blind]:
+    """The sanity rows of each task's split, by task, setting and metric."""
     found: dict[tuple[str, str, str], _Blind] = {}
     if sanity.empty:
         return found
     names = ("task", "setting", "metric", "system", "language", "value")
-    rows = sanity[sanity["split"] == split]
+    rows = sanity[sanity["split"] == sanity["task"].map(splits)]
     for task, setting, metric, system, language, value in rows[list(names)].itertuples(index=False):
         systems = found.setdefault((str(task), str(setting), str(metric)), {})
         systems.setdefault(str(system), {})[str(language)] = float(value)
@@ -154,14 +165,18 @@ def _flags(
     """
     found: dict[tuple[Point, str, str, str, str, str, str], list[str]] = defaultdict(list)
     reported = _scored(results, view.split)
-    finished: dict[tuple[Point, str, str], int] = defaultdict(int)
+    finished: Counter[tuple[Point, str, str, str, str]] = Counter()
+    scored: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    columns = (results.rows[name].to_numpy(object) for name in ("cell", "task", "language"))
+    for address, task, language in zip(*columns, strict=True):
+        scored[address].add((task, language))
     for cell in cells:
         done = finder.find(cell.experiment.transfer)
         if done is None:
             continue
         point, own, setting = _point(cell), cell.key.task, cell.key.setting
         selection = cell.config.fine_tuning.selection[0]
-        finished[point, own, setting] += 1
+        finished.update((point, own, setting, *one) for one in scored[done.address])
         for flag in done.facts.get("flags", ()):
             # Cells of stores that are older than flags' tasks have none in their records.
             task, language, split = flag.get("task", own), flag["language"], flag["split"]
@@ -178,7 +193,7 @@ def _flags(
             split=split,
             kind=kind,
             cells=len(messages),
-            of=finished[point, own, setting],
+            of=finished[point, own, setting, task, language],
             message=messages[0],
         )
 

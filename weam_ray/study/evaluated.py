@@ -10,6 +10,7 @@ from weam_ray.artifacts import Artifact
 from weam_ray.study.diagnostics import Finder
 from weam_ray.study.grid import Cell
 from weam_ray.study.report_input import EvaluationFacts
+from weam_ray.transfer.qa.questions import OTHER_LANGUAGE
 
 
 def read_evaluated(cells: Iterable[Cell], finder: Finder) -> tuple[EvaluationFacts, ...]:
@@ -34,12 +35,16 @@ def _facts(task: str, stage: str, done: Artifact) -> Iterator[EvaluationFacts]:
             yield from _by_split({name: (one["items"], {}) for name, one in sets.items()})
         case "questions":
             sets = facts["by_set"]
-            yield from _by_split({k: (one["questions"], one["dropped"]) for k, one in sets.items()})
+            yield from _by_split({k: (one["questions"], _lost(one)) for k, one in sets.items()})
         case "tokens" | "windows":
             items = facts["items" if stage == "tokens" else "questions"]
             what = "inputs shortened" if stage == "tokens" else "questions shortened"
             if count := facts["truncated"]:
                 yield EvaluationFacts(task=task, split="all", kept=items, reasons={what: count})
+
+
+def _lost(one: Mapping[str, Any]) -> dict[str, int]:
+    return {why: count for why, count in one["dropped"].items() if why != OTHER_LANGUAGE}
 
 
 def _by_split(

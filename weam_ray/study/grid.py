@@ -205,6 +205,23 @@ def evaluated_languages(study: StudyConfig, task: str) -> tuple[str, ...]:
     return study.items.languages if task == XNLI else study.questions[task].languages
 
 
+def source_language(study: StudyConfig, task: str) -> str:
+    """The language that a task is trained on in zero-shot transfer.
+
+    Raises:
+        ConfigError: no such task.
+    """
+    return fine_tuning(study, task).train_language
+
+
+def source_languages(study: StudyConfig) -> dict[str, str]:
+    """The same of every task that there are results of: a reader answers other sets too."""
+    found = {XNLI: study.transfer.train_language}
+    for name, one in study.questions.items():
+        found |= dict.fromkeys(one.evaluated(name), study.qa.train_language)
+    return found
+
+
 def other_language(study: StudyConfig, task: str, pair: str) -> str:
     """The language of a pair that isn't the training language, as the task's data names it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,7 @@ def count_files(config: ItemsConfig) -> Counts | None:
         files = item_files(config)
         users = Counter(path for paths in files.values() for path in paths)
         rows = {path: _rows(path) for path in users}
-    except (WeamError, OSError, EOFError, pa.ArrowInvalid):
+    except (WeamError, OSError, EOFError, zlib.error, pa.ArrowException):
         return None
     counts: dict[tuple[str, str], int] = {}
     for name, paths in files.items():

@@ -23,7 +23,15 @@ from weam_ray.study.config import StudyConfig
 from weam_ray.study.diagnostics import read_diagnostics, read_retrieval
 from weam_ray.study.evaluated import read_evaluated
 from weam_ray.study.gates import measured_gates
-from weam_ray.study.grid import XNLI, Cell, CellKey, Hole, fine_tuning
+from weam_ray.study.grid import (
+    XNLI,
+    Cell,
+    CellKey,
+    Hole,
+    fine_tuning,
+    source_language,
+    source_languages,
+)
 from weam_ray.study.loss_gate import loss_gates
 from weam_ray.study.plan import Plan
 from weam_ray.study.report_input import (
@@ -174,7 +182,7 @@ def report_input(
         view=view,
         demonstration=study.demonstration,
         planned_cells=len(plan.cells),
-        source_language=study.transfer.train_language,
+        source_language=source_language(study, view.task),
         language_names=_language_names(study),
         chance=1 / 3 if view.task == XNLI else 0.0,
         gates=gates,
@@ -184,7 +192,7 @@ def report_input(
         aligners=_aligners(plan, shelf),
         retrieval=retrieval,
         diagnostics=read_diagnostics(
-            plan.cells, shelf, results, view, study.transfer.train_language, layers, sanity
+            plan.cells, shelf, results, view, source_languages(study), layers, sanity
         ),
         divergences=_divergences(plan, shelf, view.task),
         objectives=_objectives(plan),

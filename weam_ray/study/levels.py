@@ -85,7 +85,8 @@ def _known(asked: Mapping[_K, Matched | str], found: Mapping[int, Level]) -> dic
 
 def own_languages(grid: Grid, pair: str) -> tuple[str, ...]:
     """The languages of a pair that anything was scored in."""
-    return tuple(one for one in target_languages(pair, grid.source) if one in grid.all_languages)
+    own = target_languages(pair, grid.source, grid.all_languages)
+    return tuple(one for one in own if one in grid.all_languages)
 
 
 def _systems(grid: Grid, lines: Sequence[Line]) -> list[tuple[str, Arm]]:
@@ -126,5 +127,7 @@ def _always(languages: Sequence[str]) -> Languages:
 
 def _one(language: str, cells: Iterable[Cell], source: str) -> Languages:
     # A language is scored by the cells whose bitext is its own, and by all cells if none is.
-    own = {cell.pair for cell in cells if language in target_languages(cell.pair, source)}
+    own = {
+        cell.pair for cell in cells if language in target_languages(cell.pair, source, (language,))
+    }
     return lambda cell: (language,) if not own or cell.pair in own else ()

@@ -188,7 +188,7 @@ class Grid:
 
     def own(self, cell: Cell) -> tuple[str, ...]:
         """The languages of a cell's bitext; all but the source where it has none."""
-        own = target_languages(cell.pair, self.source)
+        own = target_languages(cell.pair, self.source, self.all_languages)
         return own or tuple(lang for lang in self.all_languages if lang != self.source)
 
     def array(self, cell: Cell, language: str) -> NDArray[np.int8] | None:

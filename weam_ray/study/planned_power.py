@@ -14,7 +14,7 @@ from weam_ray.study import wording
 from weam_ray.study.comparisons import compare_family, measured_noise
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.grid import Cell as PlannedCell
-from weam_ray.study.grid import evaluated_languages
+from weam_ray.study.grid import evaluated_languages, source_language
 from weam_ray.study.item_counts import count_files, count_made
 from weam_ray.study.ledger import result_rows, study_view
 from weam_ray.study.lines import lines_of, method_questions
@@ -89,7 +89,7 @@ def planned_grid(study: StudyConfig, cells: Sequence[PlannedCell]) -> Grid:
         },
         correct=Correctness(),
         view=view,
-        source=study.transfer.train_language,
+        source=source_language(study, view.task),
         all_languages=tuple(sorted(languages)),
     )
 
@@ -150,7 +150,7 @@ def _pilot(study: StudyConfig, plan: Plan, store: Store) -> tuple[Noise | None, 
         return None, unknown
     results = Results.read(result_rows(done, store), store.root)
     view = replace(study_view(study), split="dev")
-    grid = Grid.of(results, view, study.transfer.train_language)
+    grid = Grid.of(results, view, source_language(study, view.task))
     answers = compare_family(grid, method_questions(grid, lines_of(grid.cells)))
     noise = measured_noise(answers)
     if noise is None:

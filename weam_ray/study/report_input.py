@@ -122,6 +122,8 @@ class GapFacts:
 
     point: Point
     task: str
+    split: str
+    """That claims are made on, unless the task has no such items."""
     setting: str
     selection: str
     metric: str

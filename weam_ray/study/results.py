@@ -7,9 +7,10 @@ computed from these rows and from the predictions files they point at.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from weam_ray.corpus.languages import primary_language
 from weam_ray.errors import DataError
 
 BASELINE = "none"
@@ -310,10 +312,26 @@ class Results:
         return view.of(self.rows)
 
 
-def target_languages(pair: str, source: str) -> tuple[str, ...]:
+def target_languages(
+    pair: str, source: str, scored: Collection[str] = frozenset()
+) -> tuple[str, ...]:
     """The languages of a pair other than the source: ``("qaa",)`` of ``en-qaa``.
 
     Several pairs trained on together are written ``en-qaa+en-qab``; no pair ("") has none.
+
+    Args:
+        scored: languages as the results name them: corpora write ``zh_cn`` where items say ``zh``.
     """
     sides = (side for one in pair.split("+") for side in one.split("-"))
-    return tuple(dict.fromkeys(side for side in sides if side and side != source))
+    others = dict.fromkeys(side for side in sides if side and side != source)
+    return tuple(dict.fromkeys(_as_scored(side, scored) for side in others))
+
+
+def _as_scored(language: str, scored: Collection[str]) -> str:
+    if not scored or language in scored:
+        return language
+    primary = _primary(language)
+    return primary if primary in scored else language
+
+
+_primary = cache(primary_language)

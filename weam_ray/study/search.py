@@ -218,7 +218,10 @@ def counted_languages(search: SearchConfig, cell: Cell) -> frozenset[str]:
     if search.languages == "target":
         from weam_ray.study.results import target_languages
 
-        return frozenset(target_languages(cell.key.pair, cell.config.fine_tuning.train_language))
+        config, task = cell.config, cell.key.task
+        scored = config.questions[task] if task in config.questions else config.items
+        source = config.fine_tuning.train_language
+        return frozenset(target_languages(cell.key.pair, source, scored.languages))
     return frozenset(search.languages)
 
 

@@ -200,7 +200,8 @@ def languages(source: ReportInput, analysis: Analysis) -> Table:
             "kind": "cell",
             "own_bitext": int(
                 any(
-                    language in target_languages(pair, source.source_language) for pair in one.pairs
+                    language in target_languages(pair, source.source_language, (language,))
+                    for pair in one.pairs
                 )
             ),
             "accuracy": one.interval.value,
@@ -240,11 +241,7 @@ def languages(source: ReportInput, analysis: Analysis) -> Table:
 
 
 def _language_order(source: ReportInput, analysis: Analysis) -> list[str]:
-    own = {
-        lang
-        for cell in analysis.grid.cells
-        for lang in target_languages(cell.pair, source.source_language)
-    }
+    own = {lang for cell in analysis.grid.cells for lang in analysis.grid.own(cell) if cell.pair}
     beside = source.view_sanity
     sanity = set() if beside.empty else {str(v) for v in beside["language"]}
     every = {*analysis.grid.all_languages, *sanity}

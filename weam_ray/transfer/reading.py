@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +170,7 @@ def text_lines(path: Path) -> Iterator[tuple[str, str]]:
                 yield place, line.rstrip("\r\n")
     except FileNotFoundError:
         raise DataError("no such file", place=str(path), cure="Check the path.") from None
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"damaged gzip file ({error})", place=str(path)) from None
 
 
@@ -212,15 +213,27 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         raise DataError(f"not a parquet file ({error})", place=str(path)) from None
 
 
+def parquet_rows(
+    file: pq.ParquetFile, path: Path, columns: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """The rows of an open parquet file.
+
+    Raises:
+        DataError: damaged pages.
+    """
+    try:
+        for batch in file.iter_batches(columns=list(columns)):
+            yield from batch.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"damaged parquet file ({error})", place=str(path)) from None
+
+
 def _parquet(path: Path) -> Iterator[Record]:
     with open_parquet(path) as file:
         wanted = [name for names in COLUMNS.values() for name in names]
         present = [name for name in file.schema_arrow.names if name in wanted]
-        row = 0
-        for batch in file.iter_batches(columns=present):
-            for record in batch.to_pylist():
-                row += 1
-                yield f"{path}:row {row}", record
+        for row, record in enumerate(parquet_rows(file, path, present), 1):
+            yield f"{path}:row {row}", record
 
 
 def _class_names(path: Path) -> Sequence[str]:

@@ -87,7 +87,7 @@ def questions_step(task: str, config: QuestionsConfig) -> Step:
     """The checked questions of one task."""
     inputs = _inputs(question_files(task, config))
     settings = QuestionsStep(task=task, questions=config)
-    return Step(stage="questions", version=1, config=settings, inputs=inputs)
+    return Step(stage="questions", version=2, config=settings, inputs=inputs)
 
 
 def _inputs(found: Mapping[str, tuple[Path, ...]]) -> dict[str, str]:
@@ -122,7 +122,7 @@ def read_for_answers(config: QaConfig, questions: Step, tokenizer: Step) -> tupl
     """Windows and sanity rows of question-answering cells, whatever their encoder."""
     windows = Step(
         stage="windows",
-        version=2,
+        version=3,
         config=WindowsStep(
             max_length=config.max_length, stride=config.stride, max_question=config.max_question
         ),

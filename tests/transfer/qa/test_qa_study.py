@@ -18,12 +18,12 @@ from weam_ray.study.config import StudyConfig
 from weam_ray.study.data import find_data
 from weam_ray.study.fact_tables import fact_tables
 from weam_ray.study.gates import study_gates
-from weam_ray.study.grid import Cell, expand
+from weam_ray.study.grid import Cell, expand, source_languages
 from weam_ray.study.guard_text import gate_plan, guard_lines
 from weam_ray.study.ledger import Invocation, report_input, result_rows, study_view
 from weam_ray.study.methods import planned_methods
 from weam_ray.study.plan import Plan, make_plan
-from weam_ray.study.planned_power import planned_power
+from weam_ray.study.planned_power import planned_grid, planned_power
 from weam_ray.study.report import write_report
 from weam_ray.transfer.items import ItemsConfig
 from weam_ray.transfer.qa import exact_match, f1
@@ -110,6 +110,17 @@ def test_a_study_of_questions_alone_runs_without_items(
     facts = report_input(alone, plan_of(alone), store, {}, INVOCATION)
     assert set(facts.results.rows["task"]) == {"mlqa", "xquad"}
     assert {one.task for one in facts.evaluated} == {"mlqa", "xquad"}
+
+
+def test_a_reader_has_a_source_language_of_its_own(tmp_path: Path) -> None:
+    reader = READER.replace("{", "{train_language: qaa, ", 1)
+    grid = GRID.replace("[mlqa, xnli]", "[mlqa]").replace("zero-shot, translate-train", "zero-shot")
+    study = study_of(tmp_path, qa=reader, grid=grid)
+    plan, store = plan_of(study), study.open_store()
+    assert report_input(study, plan, store, {}, INVOCATION).source_language == "qaa"
+    assert bundle_of(study, plan, store).source_language == "qaa"
+    assert planned_grid(study, plan.cells).source == "qaa"
+    assert source_languages(study) == {"xnli": "en", "mlqa": "qaa", "xquad": "qaa"}
 
 
 def test_an_unknown_task_is_refused_with_those_there_are(tmp_path: Path) -> None:

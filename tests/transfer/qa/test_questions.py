@@ -58,6 +58,18 @@ def test_a_limit_keeps_the_same_questions_in_all_languages(tmp_path: Path) -> No
     assert len(items["dev/en-de"]) == 9
 
 
+def test_a_limit_keeps_what_languages_share_before_all_else(tmp_path: Path) -> None:
+    # As in MLQA: a language has its own questions, and some that others have too.
+    for number, language in enumerate(("en", "de", "es")):
+        own = [f"{language}{place}" for place in range(30 * (number + 1))]
+        common = [f"all{place}" for place in range(6)]
+        save(tmp_path / f"{language}.json", asked([*own, *common], language))
+    pattern = str(tmp_path / "{context}.json")
+    items, _ = read(tmp_path, dev=pattern, languages=("en", "de", "es"), dev_limit=10)
+    for chosen in items.values():
+        assert len(chosen) == 10 and {f"all{place}" for place in range(6)} < set(chosen)
+
+
 def test_a_limit_counts_all_files_of_a_language_together(tmp_path: Path) -> None:
     for part in range(3):
         save(tmp_path / f"en-{part}.json", asked([f"q{part}{n}" for n in range(8)], "en"))
@@ -89,6 +101,18 @@ def test_tydiqas_languages_are_told_apart_by_their_ids(tmp_path: Path) -> None:
     assert facts["x/train/en"]["dropped"]["of another language, by TyDiQA's ids"] == 1
     with pytest.raises(DataError, match="no questions in de; by their ids they are in en, fi"):
         read(tmp_path, dev=path, languages=("de",))
+
+
+def test_a_bad_question_of_another_language_is_none_of_this_ones(tmp_path: Path) -> None:
+    paragraphs = asked(["english-1-0", "korean-2-0", "korean-3-0"], "any")
+    paragraphs[1]["qas"][0]["answers"][0]["answer_start"] += 1
+    save(tmp_path / "all.json", paragraphs)
+    path = str(tmp_path / "all.json")
+    items, facts = read(tmp_path, dev=path, languages=("en",))
+    assert items == {"dev/en": ["english-1-0"]}
+    assert facts["x/dev/en"]["dropped"]["answer offset does not match its text"] == 0
+    with pytest.raises(DataError, match="where the context has"):
+        read(tmp_path, dev=path, languages=("ko",))
 
 
 def test_only_training_questions_are_ever_dropped(tmp_path: Path) -> None:

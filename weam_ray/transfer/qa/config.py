@@ -37,8 +37,9 @@ class QaSet(StageConfig):
 
     limit: Annotated[int | None, Field(ge=1)] = None
     """Use only so many questions of a task, split and language, the first in the order of a hash:
-    of their id where they are evaluated, so that all languages keep the same ones, of id and text
-    in training, whose ids may repeat."""
+    of id and text in training, whose ids may repeat; of the id where they are evaluated, and before
+    all others those that most sets of the task and split have, so that languages share as many as
+    they can."""
 
     mismatches: Mismatches = "refuse"
     """What to do with an answer whose offset does not match its text: stop at the first, or leave
@@ -98,7 +99,7 @@ class QuestionsConfig(EvaluatedQuestions):
     """Use only so many training questions a language, the first in the order of a hash."""
 
     dev_limit: Annotated[int | None, Field(ge=1)] = None
-    """The same for dev, a pair of languages: the same questions in all of them."""
+    """The same for dev, a pair of languages; first the questions that most of them have."""
 
     test_limit: Annotated[int | None, Field(ge=1)] = None
     """The same for test."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 from weam_ray.errors import ConfigError, DataError
 from weam_ray.transfer.items import find_paths, hash_order
 from weam_ray.transfer.qa.config import QaSet, QuestionsConfig
-from weam_ray.transfer.reading import open_parquet, text_lines
+from weam_ray.transfer.reading import open_parquet, parquet_rows, text_lines
 
 QUESTIONS_SCHEMA = pa.schema(
     [
@@ -33,7 +33,11 @@ QUESTIONS_SCHEMA = pa.schema(
 character offsets of the answers in the context."""
 
 _MISMATCH = "answer offset does not match its text"
-_OTHER = "of another language, by TyDiQA's ids"
+OTHER_LANGUAGE = "of another language, by TyDiQA's ids"
+"""Why a question was not read that is none of the set's: nothing is lost by it."""
+
+Asked = tuple[str, str, dict[str, Any]]
+"""Place, context and question as a file has them."""
 
 _TYDIQA = {
     "arabic": "ar", "bengali": "bn", "english": "en", "finnish": "fi", "indonesian": "id",
@@ -129,11 +133,15 @@ def load_questions(sets: Sequence[QaSet]) -> tuple[pa.Table, dict[str, Any]]:
     files: dict[str, list[QaSet]] = {}
     for one in sets:
         files.setdefault(f"{one.task}/{one.split}/{one.languages}", []).append(one)
+    read = {name: _read_all(group) for name, group in files.items()}
+    # In how many sets of its task and split a question is.
+    shared = Counter(
+        (row["task"], row["split"], row["item"]) for found, _ in read.values() for row in found
+    )
     rows: list[dict[str, Any]] = []
     facts: dict[str, Any] = {}
-    for name, group in files.items():
-        found, dropped = _read_all(group)
-        chosen = _limited(found, group[0])
+    for name, (found, dropped) in read.items():
+        chosen = _limited(found, files[name][0], shared)
         rows += chosen
         facts[name] = {"questions": len(chosen), "dropped": dict(dropped)}
     return pa.Table.from_pylist(rows, schema=QUESTIONS_SCHEMA), facts
@@ -145,11 +153,13 @@ def _read_all(group: Sequence[QaSet]) -> tuple[list[dict[str, Any]], Counter[str
     dropped = Counter({_MISMATCH: 0})
     seen: set[str] = set()
     for one in group:
-        every, mismatched = _read(one)
-        found = _of_language(every, one)
+        every = list(_questions(one.path))
+        # By language first: what is wrong with another language's question is not this set's.
+        own = _of_language(every, one)
+        found, mismatched = _read(own, one)
         dropped[_MISMATCH] += mismatched
-        if others := len(every) - len(found):
-            dropped[_OTHER] += others
+        if others := len(every) - len(own):
+            dropped[OTHER_LANGUAGE] += others
         if not found:
             raise DataError("no questions", place=one.path)
         # TyDiQA's training file repeats ids; nothing is told apart by them in training.
@@ -159,9 +169,9 @@ def _read_all(group: Sequence[QaSet]) -> tuple[list[dict[str, Any]], Counter[str
     return rows, dropped
 
 
-def _of_language(rows: list[dict[str, Any]], one: QaSet) -> list[dict[str, Any]]:
-    """The rows in the set's language, where ids name languages as TyDiQA's do."""
-    named = [_TYDIQA.get(row["item"].split("-")[0]) for row in rows]
+def _of_language(rows: list[Asked], one: QaSet) -> list[Asked]:
+    """The questions in the set's language, where ids name languages as TyDiQA's do."""
+    named = [_TYDIQA.get(str(question["id"]).split("-")[0]) for _, _, question in rows]
     if None in named:
         return rows
     own = one.context_language.split("-")[0]
@@ -175,21 +185,28 @@ def _of_language(rows: list[dict[str, Any]], one: QaSet) -> list[dict[str, Any]]
     return [row for row, name in zip(rows, named, strict=True) if name == own]
 
 
-def _limited(rows: list[dict[str, Any]], one: QaSet) -> list[dict[str, Any]]:
-    """The first rows in the order of a hash. What is evaluated goes by the id alone, so that all
-    languages are asked the same questions.
+def _limited(
+    rows: list[dict[str, Any]], one: QaSet, shared: Mapping[tuple[str, str, str], int]
+) -> list[dict[str, Any]]:
+    """The first rows in the order of a hash. What is evaluated goes by the id alone, those first
+    that most sets have: MLQA asks other questions in each language, and only what two languages
+    were both asked can be compared over them.
     """
     if one.limit is None:
         return rows
-    train = one.split == "train"
-    names = [f"{row['item']} {row['question']}" if train else row["item"] for row in rows]
-    return [rows[place] for place in sorted(hash_order(names, "limit")[: one.limit])]
+    if one.split == "train":
+        names = [f"{row['item']} {row['question']}" for row in rows]
+        order = hash_order(names, "limit").tolist()
+    else:
+        order = hash_order([row["item"] for row in rows], "limit").tolist()
+        order.sort(key=lambda place: -shared[one.task, one.split, rows[place]["item"]])
+    return [rows[place] for place in sorted(order[: one.limit])]
 
 
-def _read(one: QaSet) -> tuple[list[dict[str, Any]], int]:
+def _read(asked: Sequence[Asked], one: QaSet) -> tuple[list[dict[str, Any]], int]:
     rows: list[dict[str, Any]] = []
     mismatched: list[tuple[str, str]] = []
-    for place, context, question in _questions(one.path):
+    for place, context, question in asked:
         answers = _checked(place, context, question)
         wrong = [answer for answer in answers if not _matches(context, answer)]
         if wrong:
@@ -219,12 +236,11 @@ def _read(one: QaSet) -> tuple[list[dict[str, Any]], int]:
     return rows, len(mismatched)
 
 
-def _questions(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Place, context and question, for each question of a file."""
+def _questions(path: str) -> Iterator[Asked]:
     return _rows(path) if path.endswith(".parquet") else _squad(path)
 
 
-def _squad(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _squad(path: str) -> Iterator[Asked]:
     text = "\n".join(line for _, line in text_lines(Path(path)))
     try:
         articles = json.loads(text)["data"]
@@ -258,25 +274,23 @@ def _checked(place: str, context: Any, question: Mapping[str, Any]) -> list[dict
     return answers
 
 
-def _rows(path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _rows(path: str) -> Iterator[Asked]:
     """The Hub's rows of SQuAD: id, context, question, answers with lists text and answer_start."""
     with open_parquet(Path(path)) as file:
         wanted = ("id", "context", "question", "answers")
         missing = [name for name in wanted if name not in file.schema_arrow.names]
         if missing:
             raise DataError(f"not SQuAD's columns: no {', '.join(missing)}", place=path)
-        for batch in file.iter_batches(columns=list(wanted)):
-            for row in batch.to_pylist():
-                answers = row["answers"] or {}
-                texts, starts = answers.get("text") or [], answers.get("answer_start") or []
-                if len(texts) != len(starts):
-                    raise DataError(
-                        f"{len(texts)} answers and {len(starts)} offsets",
-                        place=f"{path}: {row['id']}",
-                    )
-                pairs = zip(texts, starts, strict=True)
-                found = [{"text": text, "answer_start": start} for text, start in pairs]
-                yield f"{path}: {row['id']}", row["context"], {**row, "answers": found}
+        for row in parquet_rows(file, Path(path), wanted):
+            answers = row["answers"] or {}
+            texts, starts = answers.get("text") or [], answers.get("answer_start") or []
+            if len(texts) != len(starts):
+                raise DataError(
+                    f"{len(texts)} answers and {len(starts)} offsets", place=f"{path}: {row['id']}"
+                )
+            pairs = zip(texts, starts, strict=True)
+            found = [{"text": text, "answer_start": start} for text, start in pairs]
+            yield f"{path}: {row['id']}", row["context"], {**row, "answers": found}
 
 
 def _said(context: str, answer: Mapping[str, Any]) -> str:
