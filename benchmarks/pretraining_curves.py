@@ -16,8 +16,13 @@ from typing import Any
 
 from pretraining_bench import Bench
 
-from weam_ray.corpus import shuffle_pairs
-from weam_ray.pretraining import HeldOutConfig, VocabularyConfig, train_vocabulary
+from weam_ray.experiment.encoder import unpaired
+from weam_ray.pretraining import (
+    HeldOutConfig,
+    PretrainingConfig,
+    VocabularyConfig,
+    train_vocabulary,
+)
 
 SHAPE = dict(layers=2, hidden=128, heads=4, intermediate=512)
 ARMS = {
@@ -72,10 +77,12 @@ def _with_vocabulary(bench: Bench, size: int) -> Bench:
 def _arm(bench: Bench, base: Path, steps: int, name: str) -> dict[str, Any]:
     """One training, in a process of its own."""
     pairs = bench.pairs
-    if name == "tlm, shuffled pairs":
-        pairs = dataclasses.replace(pairs, pairs=shuffle_pairs(pairs.pairs, 0))
-    alone = dataclasses.replace(bench, pairs=pairs, threads=1)
     held_out = HeldOutConfig(share=0.03, every=steps // 10, patience=None, keep="last")
+    if name == "tlm, shuffled pairs":
+        # Held-out texts change partners among themselves: every arm is measured on the same ones.
+        shuffled = unpaired(pairs.pairs, PretrainingConfig(held_out=held_out))
+        pairs = dataclasses.replace(pairs, pairs=shuffled)
+    alone = dataclasses.replace(bench, pairs=pairs, threads=1)
     return alone.ours(
         base,
         steps,

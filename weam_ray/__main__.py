@@ -173,20 +173,20 @@ def export_command(
     _refuse_file(out)
     if out is not None:
         own = _bundle(file, settings, offline)
-        _export_tables(own, out, predictions, merge_with or [])
+        others = [_bundle(path, None, offline) for path in merge_with or ()]
+        _export_tables(own, out, predictions, others)
     if mlflow is not None:
         from weam_ray.on_ray.pushing import push_study
 
         raise typer.Exit(push_study(_study(file, settings, offline), mlflow, typer.echo))
 
 
-def _export_tables(own: Bundle, out: Path, predictions: bool, merge_with: list[Path]) -> None:
+def _export_tables(own: Bundle, out: Path, predictions: bool, others: list[Bundle]) -> None:
     from weam_ray.study.bundle import write_bundle, write_merged
 
     for path in write_bundle(own, out, predictions=predictions):
         typer.echo(path)
-    if merge_with:
-        others = [_bundle(path, None, False) for path in merge_with]
+    if others:
         merged, path = write_merged([own, *others], out)
         typer.echo(f"{path}: {len(merged.rows):,} rows, {merged.same:,} were in several")
 

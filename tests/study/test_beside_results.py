@@ -142,6 +142,12 @@ def test_a_plan_of_translate_train_knows_what_each_cell_will_score(tmp_path: Pat
 # --- gates that can't be measured
 
 
+def test_gates_of_a_task_without_dev_are_held_on_what_claims_are_made_on(tmp_path: Path) -> None:
+    study = read_small(tmp_path, items={"dev": None}, transfer={"selection": ["last"]})
+    gates = study_gates(study, study_view(study))
+    assert gates and {(one.split, one.selection) for one in gates} == {("test", "last")}
+
+
 def test_a_plan_says_which_gates_its_grid_can_never_measure(tmp_path: Path) -> None:
     study = read_small(tmp_path, grid={"method": ["none", "weam"]})
     gates = study_gates(study, study_view(study))

@@ -314,8 +314,23 @@ def test_translate_train_without_training_items_in_the_language_is_a_hole(tmp_pa
 
 
 def test_settings_that_train_on_every_language_take_those_of_the_items(tmp_path: Path) -> None:
-    grid = grid_of(read_small(tmp_path, grid={"method": "none", "setting": "translate-train-all"}))
-    assert grid.cells[0].config.transfer.target_languages == ("de", "fr")
+    crossed = {"method": "none", "setting": "translate-train-all"}
+    lacking = grid_of(read_small(tmp_path, grid=crossed))
+    assert not lacking.cells
+    assert "no training items in de: items.train_languages" in lacking.holes[0].reason
+    items = {"train_languages": ["en", "de", "fr"]}
+    config = grid_of(read_small(tmp_path, items=items, grid=crossed)).cells[0].config.transfer
+    assert config.source_languages == ("en", "de", "fr")
+    # Evaluated is whatever there is, the languages of sets beside the task among it.
+    assert config.target_languages is None and config.evaluated_languages is None
+    few = read_small(tmp_path, grid={"method": "none", "setting": "few-shot"})
+    assert grid_of(few).cells[0].config.transfer.taught == ("de", "fr")
+
+
+def test_a_pair_whose_language_the_items_lack_is_a_hole(tmp_path: Path) -> None:
+    grid = grid_of(read_small(tmp_path, items={"languages": ["en", "de"]}, grid={"pair": "en-fr"}))
+    holes = [hole.reason for hole in grid.holes]
+    assert holes and all("no items in fr: items.languages" in one for one in holes)
 
 
 # --- patterns

@@ -151,6 +151,7 @@ ASKED: dict[str, Any] = {"questions": {"x": X}, "grid": {"task": ["x"]}}
         ({"grid": {"domain": "a/b"}}, "domain", "grid.domain.0 = 'a/b'"),
         ({"grid": {"pair": "ende"}}, "pair", "Two codes, source first: en-de"),
         ({"grid": {"pair": "en-en"}}, "pair", "'en-en': a language with itself is no pair"),
+        ({"grid": {"pair": "en-de+en-de"}}, "pair", "en-de is there twice"),
         ({"grid": {"budget": "8k"}}, "budget", "Such as: 8000 steps"),
         ({"name": "My Study"}, "name", "name = 'My Study'"),
         ({"name": "My Study"}, "name", "lower-case letters, digits and underscores"),
@@ -203,6 +204,59 @@ ASKED: dict[str, Any] = {"questions": {"x": X}, "grid": {"task": ["x"]}}
             {**ASKED, "qa": {"target_languages": ["fi"]}},
             "- fi",
             "questions.x.languages does not name it",
+        ),
+        (
+            {"methods": {"w": {"transfer": {"target_languages": ["fi"]}}}, "grid": {"method": "w"}},
+            "- fi",
+            "methods.w.transfer.target_languages.0 = 'fi': items.languages does not name it",
+        ),
+        (
+            {"methods": {"w": {"pretraining": {"max_length": 999}}}, "grid": {"method": "w"}},
+            "max_length: 999",
+            "methods.w.pretraining.max_length: 999 subwords, and base.max_positions is",
+        ),
+        (
+            {
+                "texts": None,
+                "text_languages": [],
+                "vocabulary": None,
+                "base": {"model": "xlm-roberta-base"},
+                "methods": {"w": {"pretraining": {"objective": "tlm", "replay_share": 0.2}}},
+                "grid": {"method": "w"},
+            },
+            "",
+            "methods.w.pretraining.replay_share needs monolingual text",
+        ),
+        (
+            {"items": {"languages": ["de"], "test_languages": ["de"]}},
+            "",
+            "source-dev chooses by dev items in en, and items.languages does not name it",
+        ),
+        *(
+            ({"gates": [{"name": "g", **gate}]}, start, words)
+            for gate, start, words in (
+                ({"task": "nope"}, "task: nope", "gates.0.task = 'nope': unknown task"),
+                ({"above": "hypothesis_only"}, "above", "Did you mean hypothesis-only?"),
+                ({"languages": ["zz"]}, "- zz", "xnli has no such language"),
+                ({"selection": "best"}, "selection", "gates.0.selection = 'best'"),
+            )
+        ),
+        (
+            {
+                "transfer": {"selection": ["last"]},
+                "gates": [{"name": "g", "selection": "source-dev"}],
+            },
+            "",
+            "gates.0.selection = 'source-dev': the study has no such rule",
+        ),
+        (
+            {
+                "items": {"dev": None},
+                "transfer": {"selection": ["last"]},
+                "gates": [{"name": "g", "split": "dev"}],
+            },
+            "split",
+            "xnli has no dev files",
         ),
         ({"texts": None}, "texts", "a base encoder from scratch needs monolingual text"),
         ({"text_languages": []}, "text_languages", "no language of it"),
@@ -260,6 +314,23 @@ def test_a_value_that_cannot_be_is_named_with_its_line_and_cure(
     assert "Traceback" not in message
     if start:
         assert f"{path}:{line_of(path, start)}: " in message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # Claims are made on the first task; another may have dev alone, as TyDiQA's gold passages.
+        {"questions": {"x": {**X, "test": None}}, "grid": {"task": ["xnli", "x"]}},
+        # No cell trains on English.
+        {**ASKED, "questions": {"x": {**X, "train_languages": ["de"]}},
+         "grid": {"task": ["x"], "setting": "translate-train"}},
+        {"base": SHORT, "pretraining": {"max_length": 64}, "transfer": {"max_length": 64},
+         "methods": {"w": {"base": {"max_positions": 99}, "transfer": {"max_length": 99}}},
+         "grid": {"method": "w"}},
+    ],
+)  # fmt: skip
+def test_what_no_cell_lacks_is_not_asked_for(tmp_path: Path, changes: dict[str, Any]) -> None:
+    read_study(write_study(tmp_path, **changes))
 
 
 def test_a_study_of_questions_alone_needs_no_items(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from weam_ray.errors import DataError
 from weam_ray.transfer import TransferConfig, tokenise_items
 from weam_ray.transfer.batches import evaluation_batches, training_batches
-from weam_ray.transfer.phases import Plan, evaluation_steps, plan_run
+from weam_ray.transfer.phases import Plan, check_shots, evaluation_steps, plan_run
+from weam_ray.transfer.qa.config import QaConfig
 from weam_ray.transfer.tokenised import TokenisedItems
 
 
@@ -80,6 +81,27 @@ def test_few_shot_leaves_no_dev_item_whose_premise_was_trained_on(
     assert len(dev) == 60 - 3 * len(shots) and not shots & set(premises[dev])
     names = tokens.column("item")
     assert set(names[found.dev["en"]]) == set(names[dev])
+
+
+def test_few_shot_beyond_what_there_is_is_refused_before_any_cell(items: pa.Table) -> None:
+    config = TransferConfig(setting="few-shot", target_languages=("de",), few_shot_items=61)
+    with pytest.raises(DataError, match="asks for 61 items in 'de', there are 60") as error:
+        check_shots(items, config)
+    assert error.value.place == "transfer.few_shot_items"
+    reader = QaConfig(setting="few-shot", target_languages=("de",), few_shot_items=61)
+    with pytest.raises(DataError) as error:
+        check_shots(items, reader)
+    assert error.value.place == "qa.few_shot_items"
+    check_shots(items, config.model_copy(update={"few_shot_items": 60}))
+    check_shots(items, config.model_copy(update={"setting": "zero-shot"}))
+
+
+def test_few_shot_learns_nothing_of_a_set_beside_the_task(encoder: Path, items: pa.Table) -> None:
+    tokens = tokenise_items(items, encoder, 64)
+    own = np.asarray([int(name[-3:]) % 2 == 0 for name in tokens.column("item")])
+    settings = {"setting": "few-shot", "target_languages": ("de",), "few_shot_items": 12}
+    found = plan_run(tokens, TransferConfig(**settings), chosen_by=own)
+    assert own[found.phases[1].rows].all()
 
 
 def test_few_shot_prefers_training_items_of_the_target(

@@ -84,6 +84,15 @@ def _set_environment(*, alone: bool) -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 
+def _handed_on() -> dict[str, str]:
+    """What workers of another machine are told of this one's environment: to stay offline.
+
+    Those of a Ray that this process starts inherit it.
+    """
+    names = ("HF_HUB_OFFLINE",)
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def _connect(address: str | None, cpus: int | None) -> None:
     """Join the cluster at ``address``, or start a Ray of this process alone."""
     import ray
@@ -101,7 +110,12 @@ def _connect(address: str | None, cpus: int | None) -> None:
                 object_store_memory=512 * 2**20,
             )
         else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": told} if (told := _handed_on()) else None,
+            )
     except ConnectionError as error:
         raise ResourceError(
             f"no Ray cluster answers there ({error})",

@@ -16,12 +16,19 @@ from weam_ray.corpus.languages import normalise_language
 from weam_ray.errors import ConfigError
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.document import Key
-from weam_ray.study.grid import XNLI
+from weam_ray.study.grid import XNLI, data_of
 from weam_ray.study.idle import idle_settings
-from weam_ray.study.methods import RANDOM, describe_method, method_names, varied
+from weam_ray.study.methods import (
+    RANDOM,
+    describe_method,
+    method_names,
+    planned_methods,
+    varied,
+)
 from weam_ray.study.search import search_problems
 from weam_ray.study.wording import ORACLE
 from weam_ray.transfer.config import FineTuningConfig
+from weam_ray.transfer.guards import PAIR_SYSTEMS, QUESTION_SYSTEMS
 from weam_ray.transfer.items import ItemsConfig
 from weam_ray.transfer.qa.config import QuestionsConfig
 
@@ -51,6 +58,7 @@ def problems(study: StudyConfig) -> Iterator[Problem]:
     yield from _evaluated(study)
     yield from _lengths(study)
     yield from _rules(study)
+    yield from _gates(study)
     if study.adaptive is not None and _BASELINE not in study.grid.method:
         yield Problem(
             key=("adaptive",),
@@ -113,6 +121,14 @@ def _languages(study: StudyConfig) -> Iterator[Problem]:
                     value=one,
                     cure="Name two languages, source first: en-de.",
                 )
+            parts = pair.split("+")
+            if twice := next((p for p in parts if parts.count(p) > 1), None):
+                yield Problem(
+                    key=(*key, number),
+                    what=f"{twice} is there twice, and would be read twice an epoch",
+                    value=pair,
+                    cure="Name it once.",
+                )
     items, transfer = study.items, study.transfer
     listed: list[tuple[Key, Sequence[str]]] = [
         (("text_languages",), study.text_languages),
@@ -133,9 +149,10 @@ def _languages(study: StudyConfig) -> Iterator[Problem]:
 
 def _texts(study: StudyConfig) -> Iterator[Problem]:
     scratch = study.base.model is None
-    replay = study.pretraining.replay_share > 0
-    if study.texts is None and (scratch or replay):
-        reader = "a base encoder from scratch" if scratch else "pretraining.replay_share"
+    replays = [key for key, one in _configs(study, "pretraining") if one.replay_share > 0]
+    if study.texts is None and (scratch or replays):
+        reader = f"{'.'.join(map(str, replays[0]))}.replay_share" if replays else ""
+        reader = "a base encoder from scratch" if scratch else reader
         yield Problem(
             key=("texts",), what=f"{reader} needs monolingual text", cure="Give its path pattern."
         )
@@ -169,61 +186,156 @@ def _part(task: str) -> str:
     return "transfer" if task == XNLI else "qa"
 
 
+def _configs(study: StudyConfig, part: str) -> Iterator[tuple[Key, Any]]:
+    """A part of the settings as the file has it and as each method varies it."""
+    yield (part,), getattr(study, part)
+    for name in sorted(planned_methods(study)):
+        key, config = _of_method(study, name, part)
+        if len(key) > 1 and config is not None:
+            yield key, config
+
+
+def _of_method(study: StudyConfig, name: str, part: str) -> tuple[Key, Any]:
+    """A method's settings of a part and where they stand; None where they can't be."""
+    own = getattr(study.methods.get(name), part, None)
+    if not own:
+        return (part,), getattr(study, part)
+    try:
+        return ("methods", name, part), varied(getattr(study, part), own)
+    except ValidationError:
+        return ("methods", name, part), None  # said by varied_problems
+
+
+def _settings(study: StudyConfig, task: str) -> set[str]:
+    """How a task is fine-tuned in the grid: zero-shot, translate-train."""
+    own = getattr(study, _part(task)).setting
+    crossed = [one for one in (study.grid, *study.extra) if task in one.task]
+    return {setting for one in crossed for setting in one.setting or (own,)}
+
+
 def _evaluated(study: StudyConfig) -> Iterator[Problem]:
     """What the tasks of the grid are fine-tuned on and scored by."""
     for task in _tasks(study):
         key: Key = ("items",) if task == XNLI else ("questions", task)
-        place, part = ".".join(map(str, key)), _part(task)
-        data: ItemsConfig | QuestionsConfig
+        place = ".".join(map(str, key))
         data = study.items if task == XNLI else study.questions[task]
-        config: FineTuningConfig = getattr(study, part)
         if data.train is None:
             yield Problem(
                 key=(*key, "train"), what="there is nothing to fine-tune on", cure="Give its path."
             )
-        if getattr(data, study.report_split) is None:
+        if task == study.grid.task[0] and getattr(data, study.report_split) is None:
             yield Problem(
                 key=("report_split",),
                 what=f"claims are to be made on {study.report_split}, and"
                 f" {place}.{study.report_split} names no files",
                 cure=f"Give {place}.{study.report_split}, or report on the other split.",
             )
-        rule = next((one for one in config.selection if one != "last"), None)
-        if data.dev is None and rule is not None:
+        elif data.dev is None and data.test is None:
             yield Problem(
-                key=(part, "selection"),
-                what=f"{rule} chooses by dev items, and {place}.dev names no files",
-                cure=f"Give {place}.dev, or set {part}.selection to [last].",
+                key=key, what="neither dev nor test names files", cure="Give the path of one."
             )
-        if config.train_language not in data.train_languages:
+        for own, config in _configs(study, _part(task)):
+            yield from _fits(study, task, place, data, own, config)
+
+
+def _fits(
+    study: StudyConfig,
+    task: str,
+    place: str,
+    data: ItemsConfig | QuestionsConfig,
+    key: Key,
+    config: FineTuningConfig,
+) -> Iterator[Problem]:
+    """Whether a task's data has what its fine-tuning asks of it."""
+    rule = next((one for one in config.selection if one != "last"), None)
+    if data.dev is None and rule is not None:
+        yield Problem(
+            key=(*key, "selection"),
+            what=f"{rule} chooses by dev items, and {place}.dev names no files",
+            cure=f"Give {place}.dev, or set {'.'.join(map(str, key))}.selection to [last].",
+        )
+    source = config.train_language
+    on_source = _settings(study, task) != {"translate-train"}
+    probed = task == XNLI and study.diagnostics.probe_items > 0
+    if (on_source or probed) and source not in data.train_languages:
+        yield Problem(
+            key=(*place.split("."), "train_languages"),
+            what=f"{source} is {'.'.join(map(str, key))}.train_language and is not among them",
+            cure="Add it.",
+        )
+    if on_source and "source-dev" in config.selection and source not in data.languages:
+        yield Problem(
+            key=(*key, "selection"),
+            what=f"source-dev chooses by dev items in {source}, and {place}.languages does not name"
+            " it",
+            cure="Add it there, or leave the rule out.",
+        )
+    for number, language in enumerate(config.target_languages or ()):
+        if language not in data.languages:
             yield Problem(
-                key=(*key, "train_languages"),
-                what=f"{config.train_language} is {part}.train_language and is not among them",
-                cure="Add it.",
+                key=(*key, "target_languages", number),
+                what=f"{place}.languages does not name it",
+                value=language,
+                valid=data.languages,
             )
-        for number, language in enumerate(config.target_languages or ()):
-            if language not in data.languages:
-                yield Problem(
-                    key=(part, "target_languages", number),
-                    what=f"{place}.languages does not name it",
-                    value=language,
-                    valid=data.languages,
-                )
 
 
 def _lengths(study: StudyConfig) -> Iterator[Problem]:
-    """Inputs longer than the positions of an encoder from scratch."""
-    if study.base.model is not None:
-        return
-    most = study.base.max_positions
-    for part in ("pretraining", *dict.fromkeys(map(_part, _tasks(study)))):
-        length = getattr(study, part).max_length
-        if length > most:
+    """Inputs longer than the positions of an encoder from scratch, of the study and each method."""
+    said: set[tuple[Key, Key]] = set()
+    for name in ("", *sorted(planned_methods(study))):
+        base_key, base = _of_method(study, name, "base")
+        for part in ("pretraining", *dict.fromkeys(map(_part, _tasks(study)))):
+            key, config = _of_method(study, name, part)
+            if None in (base, config) or base.model is not None or (base_key, key) in said:
+                continue
+            said.add((base_key, key))
+            most, positions = base.max_positions, f"{'.'.join(map(str, base_key))}.max_positions"
+            if config.max_length > most:
+                yield Problem(
+                    key=(*key, "max_length"),
+                    what=f"{config.max_length} subwords, and {positions} is {most}",
+                    cure=f"Set it to {most} or less, or {positions} to at least that.",
+                )
+
+
+def _gates(study: StudyConfig) -> Iterator[Problem]:
+    """Gates that nothing measured could ever answer."""
+    for place, gate in enumerate(study.gates):
+        key: Key = ("gates", place)
+        tasks = (XNLI, *(name for one in study.questions for name in _sets(study, one)))
+        task = gate.task or study.grid.task[0]
+        if task not in tasks:
+            yield Problem(key=(*key, "task"), what="unknown task", value=task, valid=tasks)
+            continue
+        pairs = task == XNLI
+        data, config = data_of(study, task), study.transfer if pairs else study.qa
+        systems = ("base", "random-encoder", *(PAIR_SYSTEMS if pairs else QUESTION_SYSTEMS))
+        asked: list[tuple[Key, str, Sequence[str], str]] = [
+            (("system",), gate.system, systems, "unknown rows"),
+            (("above",), gate.above, systems, "unknown rows"),
+            *(
+                (("languages", number), language, data.languages, f"{task} has no such language")
+                for number, language in enumerate(gate.languages)
+            ),
+        ]
+        if gate.selection is not None:
+            rules = config.selection
+            asked.append((("selection",), gate.selection, rules, "the study has no such rule"))
+        for name, value, valid, what in asked:
+            if value not in valid:
+                yield Problem(key=(*key, *name), what=what, value=value, valid=valid)
+        if gate.split is not None and getattr(data, gate.split) is None:
             yield Problem(
-                key=(part, "max_length"),
-                what=f"{length} subwords, and base.max_positions is {most}",
-                cure=f"Set it to {most} or less, or base.max_positions to {length} or more.",
+                key=(*key, "split"),
+                what=f"{task} has no {gate.split} files",
+                cure="Leave it out: the gate then takes what there is.",
             )
+
+
+def _sets(study: StudyConfig, task: str) -> Sequence[str]:
+    """A task of questions and the sets beside it."""
+    return (task, *study.questions[task].also)
 
 
 def _rules(study: StudyConfig) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from weam_ray.study.config import StudyConfig
-from weam_ray.study.grid import XNLI, evaluated_languages, fine_tuning, other_language
+from weam_ray.study.grid import XNLI, data_of, evaluated_languages, fine_tuning, other_language
 from weam_ray.study.report_input import Gate as ReportedGate
 from weam_ray.study.results import BASELINE, Results, View
 from weam_ray.transfer.guards import Gate, default_gates, evaluate_gates
@@ -41,13 +41,17 @@ def measured_gates(
 
 def study_gates(study: StudyConfig, view: View) -> tuple[Gate, ...]:
     """The gates of the file, or those of every study whose file names none."""
-    rule = fine_tuning(study, view.task).selection[0]
-    gates = study.gates or tuple(
-        gate.model_copy(update={"selection": rule}) for gate in _default_gates(study, view)
-    )
-    return tuple(
-        gate.on(view.task, "accuracy" if (gate.task or view.task) == XNLI else "f1")
-        for gate in gates
+    gates = study.gates or _default_gates(study, view)
+    return tuple(_whole(study, gate, gate.task or view.task) for gate in gates)
+
+
+def _whole(study: StudyConfig, gate: Gate, task: str) -> Gate:
+    tuned = study.transfer if task == XNLI else study.qa
+    return gate.on(
+        task=task,
+        metric="accuracy" if task == XNLI else "f1",
+        split="dev" if data_of(study, task).dev is not None else study.report_split,
+        selection=tuned.selection[0],
     )
 
 

@@ -21,7 +21,7 @@ from weam_ray.study.inputs import Bitexts, find_gold, find_items, find_questions
 from weam_ray.study.methods import describe_method, method_names, reads_bitext, reads_links, varied
 from weam_ray.transfer.config import FineTuningConfig
 from weam_ray.transfer.items import ItemsConfig
-from weam_ray.transfer.qa.config import QuestionsConfig
+from weam_ray.transfer.qa.config import EvaluatedQuestions, QuestionsConfig
 
 Config = TypeVar("Config", bound=StageConfig)
 
@@ -200,6 +200,20 @@ def fine_tuning(study: StudyConfig, task: str) -> FineTuningConfig:
     )
 
 
+def data_of(study: StudyConfig, task: str) -> ItemsConfig | EvaluatedQuestions:
+    """Where a task's dev and test data are: ``xnli``, one of ``questions``, or a set beside it.
+
+    Raises:
+        ConfigError: no such task.
+    """
+    if task == XNLI:
+        return study.items
+    for name, one in study.questions.items():
+        if found := one.evaluated(name).get(task):
+            return found
+    raise ConfigError(f"unknown task {task!r}", place="gates")
+
+
 def evaluated_languages(study: StudyConfig, task: str) -> tuple[str, ...]:
     """The languages of a task's dev and test data (of answers, where questions differ)."""
     return study.items.languages if task == XNLI else study.questions[task].languages
@@ -278,7 +292,8 @@ class _Builder:
             if missing:
                 return missing[0]
             corpora = tuple(one for one in found if not isinstance(one, str))
-        if (reason := self._cannot_be_scored(key)) is not None:
+        tuning = self._fine_tuning(key)
+        if (reason := self._cannot_be_scored(key, tuning)) is not None:
             return reason
         # Without bitext the seed of pre-training is never used, and must not split what is shared.
         seed = key.pretraining_seed if corpora else study.pretraining.seed
@@ -299,24 +314,26 @@ class _Builder:
             questions=self._questions,
             diagnostics=self._diagnostics,
             licences=study.licences,
-            **self._fine_tuning(key),
+            **tuning,
         )
 
-    def _cannot_be_scored(self, key: CellKey) -> str | None:
+    def _cannot_be_scored(self, key: CellKey, tuning: Mapping[str, Any]) -> str | None:
         """Why a point's task has no data for it; None where it has."""
-        place = "items"
+        place, what = "items", "items"
         asked: ItemsConfig | QuestionsConfig = self._items
+        config: FineTuningConfig = tuning["transfer"]
         if key.task != XNLI:
-            place, asked = f"questions.{key.task}", self._questions[key.task]
-            others = other_language(self._study, key.task, key.pair) if key.pair else ""
-            for other in filter(None, others.split("+")):
-                if other not in asked.languages:
-                    return f"no {key.task} questions in {other}: {place}.languages does not name it"
+            place, what = f"questions.{key.task}", f"{key.task} questions"
+            asked, config = self._questions[key.task], tuning["qa"]
         if "+" in key.target:
             return f"translate-train trains on one language, not {key.target}: there is -all"
-        if key.target and key.target not in asked.train_languages:
-            what = "items" if key.task == XNLI else "questions"
-            return f"no training {what} in {key.target}: {place}.train_languages does not name it"
+        others = other_language(self._study, key.task, key.pair) if key.pair else ""
+        for other in filter(None, others.split("+")):
+            if other not in asked.languages:
+                return f"no {what} in {other}: {place}.languages does not name it"
+        for own in config.source_languages:
+            if own not in asked.train_languages:
+                return f"no training {what} in {own}: {place}.train_languages does not name it"
         return None
 
     def _fine_tuning(self, key: CellKey) -> dict[str, Any]:
@@ -326,7 +343,8 @@ class _Builder:
         if key.target:
             changes["target_languages"] = (key.target,)
         elif key.setting in ("translate-train-all", "few-shot") and not config.target_languages:
-            changes["target_languages"] = tuple(
+            # Not target_languages: all that there is stays evaluated, other sets' languages too.
+            changes["trained_targets"] = tuple(
                 language
                 for language in evaluated_languages(study, key.task)
                 if language != config.train_language

@@ -26,7 +26,7 @@ def gate_plan(gates: Sequence[Gate], methods: Collection[str]) -> Iterator[str]:
         where = f" {'or' if gate.hold_in == 'any' else 'and'} ".join(gate.languages)
         yield (
             f"  {gate.name}: {gate.system} above {gate.above} in {where} by more than chance"
-            f"{margin} ({gate.task} {gate.split}, {gate.metric}, {rule_name(gate.selection)})"
+            f"{margin} ({gate.task} {gate.split}, {gate.metric}, {rule_name(str(gate.selection))})"
         )
         for method, system in SYSTEMS.items():
             if system in (gate.system, gate.above) and method not in methods:

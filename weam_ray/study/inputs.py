@@ -133,8 +133,8 @@ def find_gold(study: StudyConfig, data_dir: Path | None) -> DiagnosticsConfig:
 def without_network(study: StudyConfig) -> StudyConfig:
     """The study with nothing fetched: data from what was fetched before, models from the cache.
 
-    The Hub's own packages read ``HF_HUB_OFFLINE`` when they are imported, and worker processes
-    inherit it.
+    The Hub's own packages read ``HF_HUB_OFFLINE`` when they are imported; worker processes inherit
+    it, and those of a cluster are told (``on_ray.cluster``).
     """
     os.environ["HF_HUB_OFFLINE"] = "1"
     questions = {

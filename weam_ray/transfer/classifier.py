@@ -30,8 +30,11 @@ def load_classifier(encoder_dir: Path, seed: int, device: torch.device) -> PreTr
     )
 
 
-def freeze(model: PreTrainedModel, embeddings: bool, layers: int) -> None:
+def freeze(model: PreTrainedModel, embeddings: bool, layers: int, place: str = "transfer") -> None:
     """Take the embeddings, or the lowest layers, out of training.
+
+    Args:
+        place: where the settings of both stand.
 
     Raises:
         ConfigError: the encoder has no such parts.
@@ -41,7 +44,7 @@ def freeze(model: PreTrainedModel, embeddings: bool, layers: int) -> None:
         part = getattr(base, "embeddings", None)
         if not isinstance(part, nn.Module):
             raise ConfigError(
-                "this encoder has no embedding layer to freeze", place="transfer.freeze_embeddings"
+                "this encoder has no embedding layer to freeze", place=f"{place}.freeze_embeddings"
             )
         part.requires_grad_(False)
     if layers:
@@ -53,7 +56,7 @@ def freeze(model: PreTrainedModel, embeddings: bool, layers: int) -> None:
         if not stacks or layers > len(stacks[0]):
             raise ConfigError(
                 f"can't freeze {layers} layers: there are {len(stacks[0]) if stacks else 'none'}",
-                place="transfer.freeze_layers",
+                place=f"{place}.freeze_layers",
             )
         for layer in list(stacks[0])[:layers]:
             layer.requires_grad_(False)

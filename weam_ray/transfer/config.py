@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from weam_ray.identity import Placement, StageConfig
+from weam_ray.identity import Placement, StageConfig, WhenSet
 
 Setting = Literal["zero-shot", "translate-train", "translate-train-all", "few-shot"]
 Selection = Literal["last", "source-dev", "target-dev-oracle"]
@@ -14,6 +14,12 @@ Selection = Literal["last", "source-dev", "target-dev-oracle"]
 
 class FineTuningConfig(StageConfig):
     """One fine-tuning run: what is trained on, for how long, and which moment is reported."""
+
+    place: ClassVar[str] = "transfer"
+    """Where these settings stand in a study file, and what messages call them by."""
+
+    data: ClassVar[str] = "items"
+    """Where the data of the task stands in it."""
 
     setting: Setting = "zero-shot"
     """zero-shot: train on ``train_language`` only. translate-train: on the one target language's
@@ -27,6 +33,10 @@ class FineTuningConfig(StageConfig):
     target_languages: tuple[str, ...] | None = None
     """Languages that are evaluated; None means every language of the dev and test items. The
     languages trained on are always evaluated too, where they have dev or test items."""
+
+    trained_targets: Annotated[tuple[str, ...] | None, WhenSet()] = None
+    """Target languages that translate-train-all and few-shot train on; None takes
+    ``target_languages``. A study's cells get all that their task has, where it names none."""
 
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-5
     """Peak learning rate of AdamW (the XNLI protocol: 2e-5)."""
@@ -99,7 +109,7 @@ class FineTuningConfig(StageConfig):
                 "translate-train trains on one target language: name exactly one in"
                 " target_languages (translate-train-all takes several)"
             )
-        if self.setting in ("translate-train-all", "few-shot") and not self.target_languages:
+        if self.setting in ("translate-train-all", "few-shot") and not self.taught:
             raise ValueError(f"{self.setting} trains on target languages: name them")
         return self
 
@@ -110,9 +120,13 @@ class FineTuningConfig(StageConfig):
             assert self.target_languages
             return self.target_languages
         if self.setting == "translate-train-all":
-            assert self.target_languages
-            return tuple(dict.fromkeys((self.train_language, *self.target_languages)))
+            return tuple(dict.fromkeys((self.train_language, *self.taught)))
         return (self.train_language,)
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """The target languages that are trained on beside the source language."""
+        return self.trained_targets or self.target_languages or ()
 
     @property
     def evaluated_languages(self) -> frozenset[str] | None:

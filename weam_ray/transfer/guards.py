@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from weam_ray.identity import StageConfig
+from weam_ray.transfer.config import Selection
 from weam_ray.transfer.reading import LABELS
 from weam_ray.transfer.scores import NO_SELECTION, group_rows
 
@@ -30,6 +31,12 @@ LOST_CLASS_SHARE = 0.05
 
 CONFUSED_GAIN = 0.15
 """Accuracy gained by renaming the predicted labels from which their order is called confused."""
+
+PAIR_SYSTEMS = ("majority", "hypothesis-only", "premise-only", "word-overlap-only")
+"""The sanity rows of sentence pairs; `sanity.py` says what each is."""
+
+QUESTION_SYSTEMS = ("majority", "question-only", "first-sentence", "word-overlap-only")
+"""Those of questions; `qa/sanity.py` says what each is."""
 
 _Z95 = 1.96
 
@@ -130,18 +137,30 @@ class Gate(StageConfig):
     metric: Literal["accuracy", "exact_match", "f1"] | None = None
     """None takes accuracy, and F1 of answers."""
 
-    split: Literal["dev", "test"] = "dev"
-    """Items compared. Dev, so that a gate may be passed before a test item is looked at."""
+    split: Literal["dev", "test"] | None = None
+    """Items compared. None takes dev, so that a gate may be passed before a test item is looked at,
+    or, of a task without dev, the items that claims are made on."""
 
-    selection: str = "source-dev"
-    """Selection rule of the rows; sanity rows have none and are taken whatever it is."""
+    selection: Selection | None = None
+    """Selection rule of the rows; sanity rows have none and are taken whatever it is. None takes
+    the first of the study."""
 
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Least difference of accuracies (0 to 1), beyond what chance explains at 95 %."""
 
-    def on(self, task: str, metric: Literal["accuracy", "f1"]) -> Gate:
+    def on(
+        self,
+        *,
+        task: str,
+        metric: Literal["accuracy", "f1"],
+        split: Literal["dev", "test"],
+        selection: Selection,
+    ) -> Gate:
         """The gate with what it leaves open filled in."""
-        return self.model_copy(update={"task": self.task or task, "metric": self.metric or metric})
+        whole = {"task": task, "metric": metric, "split": split, "selection": selection}
+        return self.model_copy(
+            update={name: getattr(self, name) or value for name, value in whole.items()}
+        )
 
 
 def default_gates(
@@ -218,8 +237,15 @@ def evaluate_gates(rows: Iterable[Mapping[str, Any]], gates: Sequence[Gate]) -> 
         rows: mappings with the columns of scores.parquet. Rows that agree in system, language,
             split and selection (seeds) are averaged; the interval is that of one run's items, for
             F1 the widest that its mean allows.
+        gates: what they leave open is dev and source-dev, a study's defaults.
     """
     kept = list(rows)
+    gates = [
+        one.model_copy(
+            update={"split": one.split or "dev", "selection": one.selection or "source-dev"}
+        )
+        for one in gates
+    ]
     return [
         GateResult(gate, tuple(_compare(kept, gate, language) for language in gate.languages))
         for gate in gates

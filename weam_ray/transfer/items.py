@@ -147,7 +147,7 @@ def find_paths(pattern: str, sources: Sources) -> tuple[Path, ...]:
                 HubSplit.parse(pattern),
                 sources.hub_cache.expanduser(),
                 offline=sources.offline,
-                mirror=sources.hub_mirror,
+                mirror=sources.hub_mirror and sources.hub_mirror.expanduser(),
             ),
         )
     path = Path(pattern)

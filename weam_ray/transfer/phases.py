@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from weam_ray.errors import DataError
@@ -79,12 +81,12 @@ def plan_run(
         if not (languages[train] == language).any():
             raise DataError(
                 f"no training items in {language!r}, which {config.setting} trains on",
-                cure="Name them in train and train_languages of the items, or of the questions.",
+                cure=f"Name them in train and train_languages of {config.data}.",
             )
     phases = [Phase(train, _steps(len(train), config), salt=0)]
     held_out = np.zeros(len(examples), dtype=bool)
     if config.setting == "few-shot":
-        shots, held_out = _few_shots(examples, config, splits)
+        shots, held_out = _few_shots(examples, config, splits, chosen_by)
         steps = math.ceil(config.few_shot_epochs * _batches(len(shots), config.batch_size))
         phases.append(Phase(shots, steps, salt=1))
     wanted = np.isin(splits, ["dev", "test"]) & ~held_out
@@ -114,7 +116,10 @@ def _steps(rows: int, config: FineTuningConfig) -> int:
 
 
 def _few_shots(
-    examples: Examples, config: FineTuningConfig, splits: NDArray[np.object_]
+    examples: Examples,
+    config: FineTuningConfig,
+    splits: NDArray[np.object_],
+    chosen_by: NDArray[np.bool_] | None,
 ) -> tuple[Rows, NDArray[np.bool_]]:
     """The rows of the target items trained on, and the mask of dev rows taken out of dev.
 
@@ -123,19 +128,16 @@ def _few_shots(
     names, units, passages = examples.column("item"), examples.units, examples.column("passage")
     shots: list[Rows] = []
     used: set[str] = set()
-    for language in config.target_languages or ():
+    for language in config.taught:
         own = examples.among((language,))
         rows = np.flatnonzero((splits == "train") & own)
         from_dev = not len(rows)
         if from_dev:
-            rows = np.flatnonzero((splits == "dev") & own)
+            own &= splits == "dev"
+            # Of another set that the same reader answers nothing is learnt.
+            rows = np.flatnonzero(own if chosen_by is None else own & chosen_by)
         items, first = np.unique(units[rows], return_index=True)
-        if len(items) < config.few_shot_items:
-            raise DataError(
-                f"few-shot asks for {config.few_shot_items} items in {language!r},"
-                f" there are {len(items)}",
-                place="transfer.few_shot_items",
-            )
+        _check_shots(len(items), language, config)
         order = hash_order([str(name) for name in names[rows[first]]], f"few-shot {config.seed}")
         chosen = items[order[: config.few_shot_items]]
         shots += [rows[units[rows] == item] for item in chosen]
@@ -146,18 +148,44 @@ def _few_shots(
     return np.concatenate(shots), held_out
 
 
+def check_shots(rows: pa.Table, config: FineTuningConfig) -> None:
+    """Refuse few-shot that asks for more than there is, before any cell is trained for it.
+
+    Args:
+        rows: of items.parquet, or the questions of the task that is learnt.
+
+    Raises:
+        DataError: a target language has fewer items.
+    """
+    if config.setting != "few-shot":
+        return
+    counts = Counter(zip(rows["split"].to_pylist(), rows["language"].to_pylist(), strict=True))
+    for language in config.taught:
+        _check_shots(counts["train", language] or counts["dev", language], language, config)
+
+
+def _check_shots(there: int, language: str, config: FineTuningConfig) -> None:
+    if there < config.few_shot_items:
+        raise DataError(
+            f"few-shot asks for {config.few_shot_items} items in {language!r}, there are {there}",
+            place=f"{config.place}.few_shot_items",
+            cure="Ask for no more than that.",
+        )
+
+
 def _check_selection(config: FineTuningConfig, dev: dict[str, Rows]) -> None:
     if "source-dev" in config.selection:
         without = [name for name in config.source_languages if name not in dev]
         if without:
             raise DataError(
                 f"selection source-dev needs dev items in {', '.join(without)}",
-                cure="Give items.dev in that language, or set transfer.selection to [last].",
+                cure=f"Give {config.data} a dev in that language, or set {config.place}.selection"
+                " to [last].",
             )
     if "target-dev-oracle" in config.selection and not dev:
         raise DataError(
             "selection target-dev-oracle needs dev items",
-            cure="Give items.dev, or set transfer.selection to [last].",
+            cure=f"Give {config.data} a dev, or set {config.place}.selection to [last].",
         )
 
 

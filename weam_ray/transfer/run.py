@@ -83,7 +83,7 @@ class Run:
         self._languages = task.examples.column("language")
         self._model = task.load(encoder_dir, config.seed, device)
         check_length(self._model, int(self._lengths.max()), place=f"{task.place}.max_length")
-        freeze(self._model, config.freeze_embeddings, config.freeze_layers)
+        freeze(self._model, config.freeze_embeddings, config.freeze_layers, task.place)
         self._parameters = [part for part in self._model.parameters() if part.requires_grad]
         self._optimiser = adamw(self._model, config.learning_rate, config.weight_decay)
         self._collator = Collator(task.examples, task.targets, device)

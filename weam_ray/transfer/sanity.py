@@ -19,8 +19,6 @@ from weam_ray.transfer.items import hash_order
 from weam_ray.transfer.reading import LABELS
 from weam_ray.transfer.scores import NO_SELECTION, SCORES_SCHEMA
 
-SYSTEMS = ("majority", "hypothesis-only", "premise-only", "word-overlap-only")
-
 _FOLDS = 5
 
 Rows = NDArray[np.int64]

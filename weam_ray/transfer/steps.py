@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from weam_ray.artifacts import Artifact, Maker, Step, Work
 from weam_ray.errors import DataError
@@ -265,10 +266,13 @@ def make_sanity(work: Work) -> None:
     """Score what no encoder is needed for."""
     import pyarrow.parquet as pq
 
+    from weam_ray.transfer.phases import check_shots
     from weam_ray.transfer.sanity import sanity_rows
 
     assert isinstance(work.step.config, SanityStep)
-    rows = sanity_rows(read_items(work.upstream["items"].path), work.step.config.transfer)
+    items, config = read_items(work.upstream["items"].path), work.step.config.transfer
+    check_shots(items, config)
+    rows = sanity_rows(items, config)
     pq.write_table(rows, work.out / "scores.parquet")
     work.facts["rows"] = rows.num_rows
 
@@ -277,11 +281,14 @@ def make_question_sanity(work: Work) -> None:
     """Answer questions without an encoder."""
     import pyarrow.parquet as pq
 
+    from weam_ray.transfer.phases import check_shots
     from weam_ray.transfer.qa.sanity import qa_sanity_rows
 
     assert isinstance(work.step.config, QuestionSanityStep)
     questions = read_questions_table(work.upstream["questions"].path)
-    rows = qa_sanity_rows(questions, work.step.config.qa)
+    config = work.step.config.qa
+    check_shots(questions.filter(pc.equal(questions["task"], config.task)), config)
+    rows = qa_sanity_rows(questions, config)
     pq.write_table(rows, work.out / "scores.parquet")
     work.facts["rows"] = rows.num_rows
 

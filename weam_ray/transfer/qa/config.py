@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -134,6 +134,9 @@ class QuestionsConfig(EvaluatedQuestions):
 
 class QaConfig(FineTuningConfig):
     """Fine-tuning an extractive reader (the MLQA protocol, Lewis et al. 2020, section 5)."""
+
+    place: ClassVar[str] = "qa"
+    data: ClassVar[str] = "questions"
 
     task: Annotated[str, Field(min_length=1)] = "mlqa"
     """The task whose dev questions the selection rules look at; a set's own name is the task of its

@@ -10,12 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weam_ray.transfer.bags import words
+from weam_ray.transfer.guards import QUESTION_SYSTEMS as SYSTEMS
 from weam_ray.transfer.qa.config import QaConfig
 from weam_ray.transfer.qa.scoring import qa_scores
 from weam_ray.transfer.qa.sentences import sentences
 from weam_ray.transfer.scores import NO_SELECTION
-
-SYSTEMS = ("majority", "question-only", "first-sentence", "word-overlap-only")
 
 _BEGINNINGS = (2, 1)
 """Words of a question that say what kind it is: "when was", then "when"."""
