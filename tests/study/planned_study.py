@@ -116,9 +116,12 @@ def pretend(step: Step, store: Store, facts: Mapping[str, Any] | None = None) ->
 
 
 def write_items(folder: Path) -> None:
-    """Seven training items in English, two dev items in every language."""
-    rows = [("train", "en")] * 7 + [("dev", code) for code in LANGUAGES] * 2
-    table = pa.table({"split": [row[0] for row in rows], "language": [row[1] for row in rows]})
+    """Seven training items in English, two dev and two test items in every language."""
+    rows = [("train", "en", f"t{number}") for number in range(7)]
+    for split in ("dev", "test"):
+        rows += [(split, code, f"{split}{number}") for number in range(2) for code in LANGUAGES]
+    names = ("split", "language", "item")
+    table = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
     pq.write_table(table, folder / "items.parquet")
 
 

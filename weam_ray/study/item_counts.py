@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -56,10 +56,27 @@ def _rows(path: Path) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: stream.read(2**20), b""))
 
 
-def total(counts: Counts, split: str, languages: tuple[str, ...] | None = None) -> int:
-    """Items of a split; None means every language."""
+def total(counts: Counts, split: str, languages: Collection[str]) -> int:
+    """Items of a split in these languages."""
     return sum(
         count
         for (name, language), count in counts.items()
-        if name == split and (languages is None or language in languages)
+        if name == split and language in languages
     )
+
+
+def count_common(made: Artifact, task: str, split: str, languages: Collection[str]) -> int:
+    """Items of an ``items`` or ``questions`` artifact that all of these languages have: what can be
+    compared over them. MLQA asks other questions in each.
+    """
+    path = made.path / "items.parquet"
+    filters = [("split", "=", split), ("language", "in", list(languages))]
+    if not path.is_file():
+        path, filters = made.path / "questions.parquet", [*filters, ("task", "=", task)]
+    table = pq.read_table(path, columns=["item", "language"], filters=filters)
+    asked: dict[str, set[str]] = {language: set() for language in languages}
+    for item, language in zip(
+        table["item"].to_pylist(), table["language"].to_pylist(), strict=True
+    ):
+        asked[language].add(item)
+    return len(set.intersection(*asked.values())) if asked else 0

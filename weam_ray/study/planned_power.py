@@ -15,13 +15,13 @@ from weam_ray.study.comparisons import compare_family, measured_noise
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.grid import Cell as PlannedCell
 from weam_ray.study.grid import evaluated_languages, source_language
-from weam_ray.study.item_counts import count_files, count_made
+from weam_ray.study.item_counts import count_common, count_files
 from weam_ray.study.ledger import result_rows, study_view
 from weam_ray.study.lines import lines_of, method_questions
 from weam_ray.study.matching import Cell, Grid, replicates
 from weam_ray.study.plan import Plan
 from weam_ray.study.power import Noise, detectable_effect, seeds_needed
-from weam_ray.study.results import Correctness, Results
+from weam_ray.study.results import Correctness, Results, target_languages
 from weam_ray.transfer.items import ItemsConfig
 
 ASSUMED = Noise(discordance=0.10, seed_sd=0.006)
@@ -107,18 +107,26 @@ def _compared(cell: PlannedCell) -> Cell:
 
 
 def _items(study: StudyConfig, plan: Plan, store: Store) -> int:
-    """Items of the report's split in the language that has fewest of them."""
+    """Items of the report's split that the target languages of the grid have in common; before they
+    were read, about as many as the language has that has fewest.
+    """
     task = study_view(study).task
+    source, scored = source_language(study, task), evaluated_languages(study, task)
+    pairs = {cell.key.pair for cell in plan.cells if cell.key.pair}
+    own = {code for pair in pairs for code in target_languages(pair, source, scored)}
+    targets = own.intersection(scored) or {code for code in scored if code != source}
     read = (one.questions.get(task, one.items) for one in (c.experiment for c in plan.cells))
     steps = {step.address: step for step in read if step is not None}
     for step in steps.values():
-        done = store.find(step)
-        files = count_files(step.config) if isinstance(step.config, ItemsConfig) else None
-        for counts in (count_made(done) if done else None, files):
+        if (done := store.find(step)) is not None:
+            if common := count_common(done, task, study.report_split, targets):
+                return common
+        elif isinstance(step.config, ItemsConfig):
+            counts = count_files(step.config) or {}
             wanted = [
                 number
-                for (split, language), number in (counts or {}).items()
-                if split == study.report_split and language != study.transfer.train_language
+                for (split, language), number in counts.items()
+                if split == study.report_split and language in targets
             ]
             if wanted:
                 return min(wanted)

@@ -171,25 +171,20 @@ class Workbook:
     def _transfer(self, entry: Entry, config: TransferConfig) -> Workload:
         shape = self.shape(entry.upstream["encoder"])
         items = self._item_counts(entry)
-        steps = config.steps
-        if steps is None and items is not None:
-            rows = total(items, "train", config.source_languages)
-            steps = max(1, math.ceil(config.epochs * math.ceil(rows / config.batch_size)))
         if items is None:
-            return _training(shape, steps, config.batch_size * config.max_length)
-        dev = total(items, "dev", config.target_languages)
-        test = total(items, "test", config.target_languages)
-        return _fine_tuning(shape, steps, config, dev, test)
+            return _training(shape, config.steps, config.batch_size * config.max_length)
+        return _fine_tuned(shape, config, items)
 
     def _reader(self, entry: Entry, config: QaConfig) -> Workload:
         shape = self.shape(entry.upstream["encoder"])
         windows = self._store.find(entry.upstream["windows"])
         if windows is None:  # how many windows the contexts make is not known before they are cut
             return _training(shape, config.steps, config.batch_size * config.max_length)
-        counts = windows.facts["by_split"]
-        a_pass = math.ceil(counts.get("train", 0) / config.batch_size)
-        steps = config.steps or max(1, math.ceil(config.epochs * a_pass))
-        return _fine_tuning(shape, steps, config, counts.get("dev", 0), counts.get("test", 0))
+        counts: dict[tuple[str, str], int] = {}
+        for name, count in windows.facts["by_split"].items():
+            split, _, language = name.partition("/")
+            counts[split, language] = count
+        return _fine_tuned(shape, config, counts)
 
     def _item_counts(self, entry: Entry) -> Counts | None:
         tokens = self.entry(entry.upstream.get("tokens", ""))
@@ -265,16 +260,31 @@ def _settings(artifact: Artifact, stage: str) -> dict[str, object]:
     return settings
 
 
-def _fine_tuning(
-    shape: Shape | None, steps: int | None, config: FineTuningConfig, dev: int, test: int
-) -> Workload:
-    """Training, and reading so many dev and test rows."""
+def _fine_tuned(shape: Shape | None, config: FineTuningConfig, counts: Counts) -> Workload:
+    """Training on the languages of the setting, and reading dev and test of those evaluated."""
+
+    def a_pass(rows: int) -> int:
+        return math.ceil(rows / config.batch_size)
+
+    own = a_pass(total(counts, "train", config.source_languages))
+    steps = config.steps or max(1, math.ceil(config.epochs * own))
+    if config.setting == "few-shot":
+        shots = a_pass(config.few_shot_items * len(config.taught))
+        steps += math.ceil(config.few_shot_epochs * shots)
+    read = config.evaluated_languages
+    # A reader's "de-en" is a German context with an English question.
+    names = {
+        name
+        for _, name in counts
+        if read is None or name in read or read.issuperset(name.split("-", 1))
+    }
+    dev, test = (total(counts, split, names) for split in ("dev", "test"))
     training = _training(shape, steps, config.batch_size * config.max_length)
     if training.amount is None or shape is None:
         return training
     # A forward pass alone is a third of the arithmetic of a training step.
-    read = (dev * config.evaluations + test) * config.max_length
-    return replace(training, amount=training.amount + shape.training_flops(read) / 3.0)
+    tokens = (dev * config.evaluations + test) * config.max_length
+    return replace(training, amount=training.amount + shape.training_flops(tokens) / 3.0)
 
 
 def _training(

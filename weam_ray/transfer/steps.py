@@ -10,11 +10,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -200,12 +200,12 @@ def make_windows_of(work: Work) -> None:
     questions = read_questions_table(work.upstream["questions"].path)
     windows = make_windows(questions, work.upstream["tokenizer"].path, work.step.config)
     windows.write(work.out)
-    splits, counts = np.unique(windows.column("split"), return_counts=True)
+    counts = Counter(zip(windows.column("split"), windows.column("language"), strict=True))
     work.facts.update(
         questions=questions.num_rows,
         windows=len(windows),
         truncated=windows.truncated,
-        by_split={str(split): int(count) for split, count in zip(splits, counts, strict=True)},
+        by_split={f"{split}/{language}": count for (split, language), count in counts.items()},
     )
 
 

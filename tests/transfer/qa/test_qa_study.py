@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from small_questions import READER, question_settings, write_questions
 from small_study import small_study
 
-from weam_ray.artifacts import Resources, Store, ensure
+from weam_ray.artifacts import Artifact, Resources, Store, ensure
 from weam_ray.errors import ConfigError, DataError
 from weam_ray.experiment import MAKERS
 from weam_ray.study.bundle import bundle_of
@@ -20,13 +24,17 @@ from weam_ray.study.fact_tables import fact_tables
 from weam_ray.study.gates import study_gates
 from weam_ray.study.grid import Cell, expand, source_languages
 from weam_ray.study.guard_text import gate_plan, guard_lines
+from weam_ray.study.item_counts import count_common
 from weam_ray.study.ledger import Invocation, report_input, result_rows, study_view
 from weam_ray.study.methods import planned_methods
 from weam_ray.study.plan import Plan, make_plan
 from weam_ray.study.planned_power import planned_grid, planned_power
 from weam_ray.study.report import write_report
+from weam_ray.study.workload import Workbook
 from weam_ray.transfer.items import ItemsConfig
 from weam_ray.transfer.qa import exact_match, f1
+from weam_ray.transfer.qa.windows import Windows
+from weam_ray.transfer.steps import reader_step
 
 GRID = (
     "{domain: home, pair: en-qaa, size: 60, method: [none, tlm], seed: 0, task: [mlqa, xnli],"
@@ -163,6 +171,41 @@ def test_an_export_knows_the_questions_and_a_plan_counts_them(
     assert len(contents["mlqa", "test", "qaa"]) == 24
     power = planned_power(study, plan, store)
     assert power is not None and power.items == 24
+
+
+def test_a_plan_counts_the_questions_that_can_be_compared(
+    ran: tuple[StudyConfig, Plan, Store], tmp_path: Path
+) -> None:
+    rows = [("mlqa", one, name) for one, names in (("de", "abc"), ("es", "bcd")) for name in names]
+    rows += [("xquad", "de", name) for name in "uvwxyz"]
+    columns = zip(*rows, strict=True)
+    table = dict(zip(("task", "language", "item"), map(list, columns), strict=True))
+    pq.write_table(
+        pa.table(table | {"split": ["test"] * len(rows)}), tmp_path / "questions.parquet"
+    )
+    made = cast(Artifact, SimpleNamespace(path=tmp_path))
+    assert count_common(made, "mlqa", "test", {"de", "es"}) == 2
+    assert count_common(made, "mlqa", "test", {"de"}) == 3
+    assert count_common(made, "xquad", "test", {"de"}) == 6
+
+
+def test_a_reader_is_planned_by_the_windows_of_the_languages_it_reads(
+    ran: tuple[StudyConfig, Plan, Store],
+) -> None:
+    study, plan, store = ran
+    (cell,) = (one for one in plan.cells if (one.key.task, one.key.method) == ("mlqa", "none"))
+    config = cell.config.qa
+    windows = Windows.read(store.find(cell.experiment.tokens).path)
+    english = (windows.column("split") == "train") & (windows.column("language") == "en")
+    assert 0 < english.sum() < (windows.column("split") == "train").sum()
+    step = reader_step(
+        config.model_copy(update={"steps": None, "epochs": 2.0}),
+        cell.experiment.questions["mlqa"],
+        cell.experiment.tokens,
+        cell.experiment.encoder,
+    )
+    found = Workbook({**plan.steps, step.address: step}, store).workload(step.address)
+    assert found.optimiser_steps == 2 * math.ceil(english.sum() / config.batch_size)
 
 
 def test_scores_recomputed_by_hand_from_the_predictions_are_those_reported(
