@@ -179,6 +179,24 @@ def test_sets_are_mixed_by_size_and_temperature(corpus: Corpus, base_dir: Path) 
         )
 
 
+def test_epochs_are_those_of_the_rows_that_were_read(corpus: Corpus, base_dir: Path) -> None:
+    # The longer half of a corpus and the shorter one: a batch is mostly of one of them.
+    lengths = np.array([len(text) for text in corpus.pairs["source"].to_pylist()])
+    by_length = np.argsort(lengths, kind="stable")
+    halves = [Corpus(corpus.pairs.take(np.sort(half)), corpus.links)
+              for half in (by_length[:100], by_length[100:])]  # fmt: skip
+    both = concatenate([build(half, base_dir) for half in halves], ["short", "long"])
+    order = Order(both, batch_size=8, temperature=1.0, seed=0)
+    uneven = 0.0
+    for batches in (1, 5, order.batches_a_pool - 1, order.batches_a_pool + 3):
+        pools = -(-batches // order.batches_a_pool)
+        rows = np.concatenate([order.pool(number)[0] for number in range(pools)])[: 8 * batches]
+        read = np.bincount(both.sets[rows], minlength=2)
+        assert order.taken(batches) == pytest.approx(read / 100)
+        uneven = max(uneven, abs(read[0] - read[1]) / read.sum())
+    assert uneven > 0.2
+
+
 def test_a_set_smaller_than_a_batch_goes_round(base_dir: Path) -> None:
     few = build(make_corpus(3), base_dir)
     [batch] = batches(few, base_dir).batch(0)

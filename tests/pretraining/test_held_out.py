@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from small_corpus import Corpus, make_corpus, pair_set
@@ -25,7 +27,13 @@ from weam_ray.pretraining import (
 from weam_ray.pretraining.batches import Batches
 from weam_ray.pretraining.bilingual import objective
 from weam_ray.pretraining.distributed import DistributedContext
-from weam_ray.pretraining.held_out import Patience, is_held_out, split_pairs
+from weam_ray.pretraining.held_out import (
+    HeldOut,
+    Patience,
+    is_held_out,
+    split_pairs,
+    without_repeats,
+)
 from weam_ray.pretraining.prepared import prepare
 from weam_ray.progress import Progress
 
@@ -130,29 +138,42 @@ def test_measuring_changes_nothing_in_the_training(
     ]
 
 
+@pytest.fixture
+def rising(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A held-out loss that rises with every step: how far the weights are from the base's."""
+    base = load_model(base_dir).state_dict()
+
+    def measure(_: HeldOut, module: torch.nn.Module, *__: Any, **___: Any) -> list[float]:
+        now = {name.removeprefix("model."): value for name, value in module.state_dict().items()}
+        return [sum(float((now[name] - base[name]).abs().sum()) for name in base)] * 3
+
+    monkeypatch.setattr(HeldOut, "measure", measure)
+
+
+@pytest.mark.usefixtures("rising")
 def test_a_run_without_gain_ends_early_with_the_best_weights(
     base_dir: Path, corpus: Corpus, tmp_path: Path
 ) -> None:
-    best: dict[str, torch.Tensor] = {}
+    saved: dict[int, dict[str, torch.Tensor]] = {}
 
     def remember(path: Path, step: int) -> None:
-        if step == 5:
-            state = torch.load(path, weights_only=True)["model"]
-            best.update({name.removeprefix("model."): value for name, value in state.items()})
+        state = torch.load(path, weights_only=True)["model"]
+        saved[step] = {name.removeprefix("model."): value for name, value in state.items()}
 
-    # No later loss can be 100 nats below the first one.
-    held_out = HeldOutConfig(share=0.2, every=5, patience=2, least_gain=100.0)
+    held_out = HeldOutConfig(share=0.2, every=5, patience=2)
     checkpoints = Checkpoints(folder=tmp_path / "kept", every=5, saved=remember)
     facts = run(base_dir, [pair_set(corpus)], tmp_path / "best", held_out=held_out,
                 checkpoints=checkpoints)  # fmt: skip
     assert (facts["steps"], facts["planned_steps"]) == (15, 20)
     assert facts["stopped_early"] is True
+    losses = curve(tmp_path / "best", "held_out_loss")
     assert facts["kept_step"] == 5
-    assert facts["lowest_held_out_loss"] == curve(tmp_path / "best", "held_out_loss")[0]
+    assert facts["lowest_held_out_loss"] == facts["kept_held_out_loss"] == min(losses)
+    assert facts["final_held_out_loss"] == losses[-1] > min(losses)
     assert facts["epochs_by_set"]["aa-bb"] == pytest.approx(15 * 16 / facts["rows"], abs=1e-3)
     assert len(curve(tmp_path / "best")) == 15
     kept = weights(tmp_path / "best")
-    assert all(torch.equal(kept[name], best[name]) for name in kept)
+    assert all(torch.equal(kept[name], saved[5][name]) for name in kept)
     last = held_out.model_copy(update={"keep": "last"})
     facts = run(base_dir, [pair_set(corpus)], tmp_path / "last", held_out=last)
     assert (facts["steps"], facts["kept_step"]) == (15, 15)
@@ -179,10 +200,11 @@ def test_a_loss_that_keeps_falling_ends_nothing(
     assert (facts["steps"], facts["stopped_early"], facts["kept_step"]) == (20, False, 20)
 
 
+@pytest.mark.usefixtures("rising")
 def test_a_killed_run_remembers_the_best_and_its_patience(
     base_dir: Path, corpus: Corpus, tmp_path: Path
 ) -> None:
-    held_out = HeldOutConfig(share=0.2, every=4, patience=3, least_gain=100.0)
+    held_out = HeldOutConfig(share=0.2, every=4, patience=3)
     whole = run(base_dir, [pair_set(corpus)], tmp_path / "whole", held_out=held_out)
 
     def die(progress: Progress) -> None:
@@ -202,6 +224,44 @@ def test_a_killed_run_remembers_the_best_and_its_patience(
     assert all(torch.equal(one[name], other[name]) for name in one)
     for metric in ("loss", "held_out_loss"):
         assert curve(tmp_path / "killed", metric) == curve(tmp_path / "whole", metric)
+
+
+def test_the_lowest_loss_is_kept_though_it_gained_too_little() -> None:
+    patience = Patience(HeldOutConfig(patience=2, least_gain=0.1))
+    lower = [patience.lower(step, loss) for step, loss in enumerate((3.0, 2.95, 2.91), 1)]
+    assert lower == [True, True, True] and patience.at_end
+    assert (patience.loss, patience.step) == (2.91, 3)
+
+
+def test_no_text_that_is_measured_is_trained_on_in_another_set_or_replayed(
+    base_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    # The same English beside another language: other pair_ids, so other tickets.
+    other = corpus.pairs.set_column(
+        0, "pair_id", pa.array(corpus.pairs["pair_id"].to_numpy() ^ np.uint64(2**63 + 12345))
+    ).set_column(
+        corpus.pairs.column_names.index("target"),
+        "target",
+        [[f"{text} xx" for text in corpus.pairs["target"].to_pylist()]],
+    )
+    sets = [pair_set(corpus, "one"), replace(pair_set(corpus, "two"), pairs=other, links=None)]
+    measured = [split_pairs(one.pairs, FIFTH)[1] for one in sets]
+    english = {text for one in measured for text in one["source"].to_pylist()}
+    found = without_repeats(sets, FIFTH)
+    for one, before in zip(found, sets, strict=True):
+        trained, kept = split_pairs(one.pairs, FIFTH)
+        assert not english & set(trained["source"].to_pylist())
+        assert kept.equals(split_pairs(before.pairs, FIFTH)[1])
+        assert one.repeats == before.pairs.num_rows - one.pairs.num_rows > 0
+    lines = tmp_path / "aa.txt"
+    lines.write_text("\n".join(corpus.pairs["source"].to_pylist() * 2) + "\n")
+    config = PretrainingConfig(objective="tlm", steps=20, replay_share=0.5, held_out=FIFTH)
+    prepared = prepare(load_tokenizer(base_dir), sets, config, {"aa": lines})
+    assert prepared.facts["held_out_repeats"] == sum(one.repeats for one in found)
+    distinct = set(corpus.pairs["source"].to_pylist())
+    assert prepared.replay is not None
+    assert prepared.facts["held_out_replay_lines"] == 400 - prepared.replay.rows > 0
+    assert prepared.replay.rows >= 2 * len(distinct - english)
 
 
 def test_a_loss_that_is_no_number_is_never_the_lowest() -> None:

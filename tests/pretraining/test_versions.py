@@ -9,7 +9,8 @@ import pytest
 from small_study import small_study
 
 from weam_ray.artifacts import Store
-from weam_ray.pretraining import PretrainingConfig
+from weam_ray.identity import digest
+from weam_ray.pretraining import BaseConfig, PretrainingConfig
 from weam_ray.pretraining.config import encoder_version
 from weam_ray.study.data import find_data
 from weam_ray.study.grid import expand
@@ -39,9 +40,20 @@ def test_encoders_that_a_correction_changed_are_made_anew(
         ({"objective": "tlm", "replay_share": 0.3, "steps": 9}, 1, 1),
         ({"objective": "tlm", "replay_share": 0.3, "epochs": 1.0}, 2, 1),
         ({"objective": "tlm", "steps": 9}, 2, 1),
+        ({"objective": "tlm", "held_out": {}}, 0, 2),
     ],
 )
 def test_the_version_follows_from_the_settings(
     settings: dict[str, Any], replayed: int, version: int
 ) -> None:
     assert encoder_version(PretrainingConfig.model_validate(settings), replayed) == version
+
+
+def test_a_default_that_was_split_by_objective_moves_no_address_but_its_own() -> None:
+    # Of the commit before word-aligned lost its weight decay.
+    assert digest(BaseConfig().identity()) == "6d24e30e87d99ff5e125"
+    assert digest(PretrainingConfig(objective="tlm").identity()) == "2d0a6f32671802b68cc9"
+    aligned = PretrainingConfig(objective="word-aligned")
+    assert digest(aligned.identity()) != "a6bbbded228e2b9f4b94"
+    with_decay = aligned.model_copy(update={"weight_decay": 0.01})
+    assert digest(with_decay.identity()) == "a6bbbded228e2b9f4b94"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,12 +94,19 @@ def prepare_encoder(config: EncoderStep, upstream: Mapping[str, Path]) -> Prepar
     from weam_ray.pretraining import load_tokenizer, prepare
     from weam_ray.pretraining.bilingual import refuse_longer_rows
     from weam_ray.pretraining.encoder import load_settings
+    from weam_ray.pretraining.held_out import without_repeats
 
-    refuse_longer_rows(load_settings(upstream["base"]), config.pretraining)
+    training = config.pretraining
+    refuse_longer_rows(load_settings(upstream["base"]), training)
+    sets = [_pair_set(config, place, upstream) for place in range(len(config.sets))]
+    if training.held_out is not None:
+        sets = without_repeats(sets, training.held_out)
+    if training.objective == "tlm-shuffled-pairs":
+        sets = [replace(one, pairs=unpaired(one.pairs, training)) for one in sets]
     return prepare(
         load_tokenizer(upstream["base"]),
-        [_pair_set(config, place, upstream) for place in range(len(config.sets))],
-        config.pretraining,
+        sets,
+        training,
         config.replay_texts or None,
     )
 
@@ -112,13 +120,10 @@ def _pair_set(config: EncoderStep, place: int, upstream: Mapping[str, Path]) -> 
     pairs = read_corpus(upstream[f"corpus{place}"])
     if config.size is not None:
         pairs = take_subset(pairs, config.size, config.subset_seed)
-    objective = config.pretraining.objective
-    if objective == "tlm-shuffled-pairs":
-        pairs = unpaired(pairs, config.pretraining)
     links: pa.Table | None = None
     if config.pretraining.uses_links:
         links = pq.read_table(upstream[f"links{place}"] / "links.parquet")
-        if objective == "weam-shuffled-links":
+        if config.pretraining.objective == "weam-shuffled-links":
             links = _shuffled(links, config.pretraining.seed)
     name, source, target = config.sets[place]
     return PairSet(name=name, source=source, target=target, pairs=pairs, links=links)

@@ -54,7 +54,8 @@ class Batch:
         order_N: the predictions, own ones (M) before exchanged ones (A), in order of their vectors.
         row_start: [R+1], on the CPU: where in that order each vector's predictions begin.
         left_K, right_K: word-aligned only: places whose vectors are to meet.
-        anchored_B: word-aligned only: rows held near the original.
+        anchored_S: word-aligned only: rows held near the original, increasing.
+        moved_N, held_N: their real tokens: places over [B·L], and over these rows alone, [S·L].
         tokens: real tokens here.
         padded: whether any place here is padding.
     """
@@ -73,7 +74,9 @@ class Batch:
     row_start: I64
     left_K: Tensor
     right_K: Tensor
-    anchored_B: Tensor
+    anchored_S: Tensor
+    moved_N: Tensor
+    held_N: Tensor
     tokens: int
     padded: bool
     all_tokens: int
@@ -289,7 +292,8 @@ class Batches:
         low, high = pool.start[begin], pool.start[end]
         lengths = pool.lengths[begin:end]
         width = int(lengths.max())
-        place = (pool.row[low:high] - begin) * width + pool.position[low:high]
+        row_of, column = pool.row[low:high] - begin, pool.position[low:high]
+        place = row_of * width + column
         ids = np.full((end - begin) * width, self._pad_id, np.int64)
         ids[place] = pool.seen[low:high]
         columns = np.arange(width)
@@ -302,6 +306,8 @@ class Batches:
         rows = np.concatenate([np.arange(len(masked)), row])
         w0, w1 = pool.left_start[begin], pool.left_start[end]
         b0, b1 = pool.masked_start[[whole.start, whole.stop]]
+        rank = np.cumsum(pool.anchored[begin:end]) - 1
+        anchored = np.flatnonzero(pool.anchored[begin:end][row_of])
         tensor = torch.from_numpy
         return Batch(
             ids_BL=tensor(ids.reshape(-1, width)),
@@ -318,7 +324,9 @@ class Batches:
             row_start=starts_of(np.bincount(rows, minlength=len(masked) + len(told))),
             left_K=tensor(place[pool.left[w0:w1] - low]),
             right_K=tensor(place[pool.right[w0:w1] - low]),
-            anchored_B=tensor(pool.anchored[begin:end]),
+            anchored_S=tensor(np.flatnonzero(pool.anchored[begin:end])),
+            moved_N=tensor(place[anchored]),
+            held_N=tensor(rank[row_of[anchored]] * width + column[anchored]),
             tokens=int(high - low),
             padded=bool(high - low < len(ids)),
             all_tokens=int(pool.start[whole.stop] - pool.start[whole.start]),

@@ -57,8 +57,11 @@ class Checkpoints:
         files = sorted(self.folder.glob("step-*.pt"))
         return int(files[-1].stem.removeprefix("step-")) if files else 0
 
-    def latest(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest state, or None before the first.
+    def latest(self) -> dict[str, Any] | None:
+        """The newest state, on the CPU, or None before the first.
+
+        Whoever restores it moves what belongs elsewhere: under FSDP the whole state would not fit
+        onto one device.
 
         Raises:
             DataError: the file is damaged.
@@ -72,5 +75,5 @@ class Checkpoints:
                 place=str(files[-1]),
                 cure="Remove it; the run then starts anew.",
             )
-        state: dict[str, Any] = torch.load(files[-1], map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(files[-1], map_location="cpu", weights_only=True)
         return state

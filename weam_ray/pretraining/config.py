@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,8 @@ Objective = Literal[
 
 Corruption = Literal["80-10-10", "mask"]
 Pooling = Literal["mean", "first", "last", "same-index"]
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 OBJECTIVES_WITH_LINKS = frozenset(
     {"weam", "weam-shuffled-links", "weam-aligned-only", "word-aligned"}
@@ -74,7 +76,7 @@ class TrainingConfig(StageConfig):
     weight_decay: float | None = Field(default=None, ge=0)
     """Decoupled weight decay on matrices; biases and normalisation weights are spared. None takes
     the objective's: 0 for word-aligned (Cao et al. 2020: Adam), else 0.01 (Devlin et al. 2019)."""
-    adam_betas: tuple[float, float] | None = None
+    adam_betas: tuple[Beta, Beta] | None = None
     """Adam's β; None takes the objective's: (0.9, 0.98) for word-aligned (Cao et al. 2020,
     section 3.2), else (0.9, 0.999)."""
     clip: float | None = Field(default=1.0, gt=0)
@@ -114,6 +116,10 @@ class TrainingConfig(StageConfig):
     def matrix_decay(self) -> float:
         """The decoupled weight decay of matrices."""
         return 0.01 if self.weight_decay is None else self.weight_decay
+
+    def identity(self) -> dict[str, Any]:
+        """As of any stage; the weight decay is the one used, so that its default needs no name."""
+        return {**super().identity(), "weight_decay": self.matrix_decay}
 
     def planned_steps(self, rows: int, rows_a_step: float) -> int:
         """Steps of the budget: as set, or of its epochs (one if nothing is set), rounded up."""
@@ -192,7 +198,8 @@ class HeldOutConfig(StageConfig):
     """Measurements in a row without a lower loss that end the run; None measures and never ends
     it. The learning rate follows the planned steps all the same."""
     least_gain: float = Field(default=0.0, ge=0)
-    """How much lower than the lowest so far counts as lower, nats."""
+    """How much lower than at the last gain counts as a gain, nats, for `patience`. The weights kept
+    are those of the lowest loss all the same."""
     keep: Literal["best", "last"] = "best"
     """Which weights are returned: those of the lowest loss, or those the run ended with."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -259,11 +266,12 @@ def encoder_version(config: PretrainingConfig, replayed: int = 0) -> int:
     encoder before.
 
     `mlm` and `word-aligned` came to read the pairs of a step that the others read; replay with a
-    budget of steps came to mix languages by the sizes of their texts.
+    budget of steps came to mix languages by the sizes of their texts; no text that is measured is
+    trained on in another pair.
 
     Args:
         config: the settings.
         replayed: languages there is text of to replay.
     """
     mixes = config.replay_share > 0 and replayed > 1 and config.steps is not None
-    return 1 + (config.objective in ONE_SIDE_A_ROW) + mixes
+    return 1 + (config.objective in ONE_SIDE_A_ROW) + mixes + (config.held_out is not None)

@@ -5,6 +5,7 @@ Legend: B rows, L places, D width, V vocabulary, R any number of vectors.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,7 +153,7 @@ def load_tokenizer(folder: Path | str, revision: str | None = None) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
-    except (OSError, ValueError) as error:
+    except _UNREADABLE as error:
         raise DataError(
             f"no tokenizer can be opened: {_first_line(error)}",
             place=str(folder),
@@ -166,6 +167,9 @@ def load_tokenizer(folder: Path | str, revision: str | None = None) -> Any:
         )
     return tokenizer
 
+
+# Whatever transformers, tokenizers and pickle make of files that aren't what they should be.
+_UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError)
 
 _DROPOUTS = (
     "hidden_dropout_prob",
@@ -217,7 +221,7 @@ def load_model(
             place=str(folder),
             cure="Copy the folder again; of a hub model, fetch it again into an empty cache.",
         ) from error
-    except (OSError, ValueError) as error:
+    except _UNREADABLE as error:
         raise _not_opened(folder, error) from error
 
 
@@ -277,10 +281,17 @@ def refuse_more_tokens(model: Any, tokenizer: Any, place: str) -> None:
 
 
 def _refuse_other_heads(folder: Path | str, config: Any, missing: Collection[str]) -> None:
-    # A classifier's encoder opens as a masked language model too, under a head of random numbers.
+    # A classifier's encoder opens as a masked language model too, under a head of random numbers,
+    # and so does a checkpoint that lost a layer. Tied weights are not among the missing.
     made_as = [str(name) for name in config.architectures or ()]
-    if not missing or not made_as or any("MaskedLM" in n or "PreTraining" in n for n in made_as):
+    if not missing:
         return
+    if not made_as or any("MaskedLM" in n or "PreTraining" in n for n in made_as):
+        raise DataError(
+            f"{len(missing)} weights are missing, {min(missing)} among them, and would be random",
+            place=str(folder),
+            cure="Save or fetch the whole model again, with its masked-language-model head.",
+        )
     raise DataError(
         f"this is a {made_as[0]} and no masked language model: it has no {min(missing)}",
         place=str(folder),

@@ -46,6 +46,7 @@ class PairSet:
         source, target: language codes.
         pairs: `pairs.parquet`, the rows of the subset (docs/design.md).
         links: `links.parquet`, at least these pairs; None for objectives that read no links.
+        repeats: pairs that were taken out because a text of theirs is held out.
     """
 
     name: str
@@ -53,6 +54,7 @@ class PairSet:
     target: str
     pairs: pa.Table
     links: pa.Table | None = None
+    repeats: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

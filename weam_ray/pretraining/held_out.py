@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
@@ -53,6 +54,33 @@ def split_set(corpus: PairSet, config: HeldOutConfig) -> tuple[PairSet, PairSet]
             cure="Set pretraining.held_out.share so that both have pairs, or held_out to null.",
         )
     return replace(corpus, pairs=trained), replace(corpus, pairs=measured)
+
+
+def held_out_texts(corpora: Sequence[PairSet], config: HeldOutConfig) -> pa.Array:
+    """Every text, of either side of any set, that is measured."""
+    measured = [split_pairs(corpus.pairs, config)[1] for corpus in corpora]
+    sides = [one[side].cast(pa.string()) for one in measured for side in ("source", "target")]
+    return pa.chunked_array(
+        [chunk for side in sides for chunk in side.chunks], pa.string()
+    ).unique()
+
+
+def without_repeats(corpora: Sequence[PairSet], config: HeldOutConfig) -> list[PairSet]:
+    """The sets without the pairs to be trained on that hold a text which is measured.
+
+    Sets of several languages share their English side, and MLM trains on a side by itself. What is
+    taken out is counted. Before pairs are shuffled, so that all objectives read the same texts.
+    """
+    texts = held_out_texts(corpora, config)
+    found = []
+    for corpus in corpora:
+        pairs = corpus.pairs
+        held = pa.array(is_held_out(pairs["pair_id"].to_numpy(), config))
+        seen = [pc.is_in(pairs[side].cast(pa.string()), texts) for side in ("source", "target")]
+        kept = pairs.filter(pc.or_(held, pc.invert(pc.or_(*seen))))
+        repeats = corpus.repeats + pairs.num_rows - kept.num_rows
+        found.append(replace(corpus, pairs=kept, repeats=repeats))
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,21 +129,26 @@ class Patience:
         loss: the lowest; infinite before the first.
         step: steps trained when it was measured.
         weights: the model's then, on the CPU; None where they needn't be kept.
-        passed: measurements since.
+        mark: what a loss has to be lower than, by `least_gain`, to count as a gain.
+        passed: measurements since the last gain.
     """
 
     def __init__(self, config: HeldOutConfig) -> None:
         self._config = config
         self.loss, self.step, self.passed = math.inf, 0, 0
+        self.mark = math.inf
         self.weights: dict[str, Tensor] | None = None
 
     def lower(self, step: int, loss: float) -> bool:
         """Takes a measurement in; whether it is the lowest so far. A NaN never is."""
-        if self.loss - loss > self._config.least_gain or (self.loss == math.inf > loss):
-            self.loss, self.step, self.passed = loss, step, 0
-            return True
-        self.passed += 1
-        return False
+        if self.mark - loss > self._config.least_gain or (self.mark == math.inf > loss):
+            self.mark, self.passed = loss, 0
+        else:
+            self.passed += 1
+        if not loss < self.loss:
+            return False
+        self.loss, self.step = loss, step
+        return True
 
     @property
     def at_end(self) -> bool:
@@ -124,7 +157,7 @@ class Patience:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {name: getattr(self, name) for name in ("loss", "step", "passed", "weights")}
+        return {name: getattr(self, name) for name in ("loss", "step", "mark", "passed", "weights")}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from :meth:`state`."""

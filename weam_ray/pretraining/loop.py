@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -70,10 +71,10 @@ def fit(
         held_out: pairs whose loss is measured and may end the run before `steps`.
 
     Returns:
-        steps, tokens, seconds, tokens_per_second, wait_share, aligned_share, final losses; of a
-        run with held-out pairs also whether they ended it (stopped_early), the step whose weights
-        `module` then has (kept_step), their loss, and the seconds that measuring took, which
-        `seconds` doesn't hold.
+        steps, tokens, seconds, tokens_per_second, wait_share, aligned_share, final losses (means of
+        the last tenth of the steps); of a run with held-out pairs also whether they ended it
+        (stopped_early), the step whose weights `module` then has (kept_step), their losses there,
+        and the seconds that measuring took, which `seconds` doesn't hold.
 
     Raises:
         WeamError: the loss is no longer a number.
@@ -258,7 +259,7 @@ class _Run:
 
     def resume(self, checkpoints: Checkpoints) -> None:
         """Goes on from the last checkpoint, if there is one."""
-        state = checkpoints.latest(self.device)
+        state = checkpoints.latest()
         if state is None:
             return
         self._placed.restore(state, self._optimiser)
@@ -274,10 +275,15 @@ class _Run:
         pq.write_table(pa.table(self._curve, schema=schema), out / "curve.parquet")
 
     def facts(self) -> dict[str, Any]:
-        last: dict[str, float] = {}
-        for name, value in zip(self._curve["metric"], self._curve["value"], strict=True):
-            if name.startswith(("loss", "held_out_loss")):
-                last[f"final_{name}"] = value
+        points: dict[str, list[tuple[int, float]]] = {}
+        columns = (self._curve[name] for name in ("metric", "step", "value"))
+        for name, step, value in zip(*columns, strict=True):
+            points.setdefault(name, []).append((step, value))
+        last = {
+            f"final_{name}": _final(found) if name.startswith("loss") else found[-1][1]
+            for name, found in points.items()
+            if name.startswith(("loss", "held_out_loss"))
+        }
         seconds = max(self._seconds, 1e-9)
         # word-aligned has links and masks nothing: it has no share of its masked tokens.
         links = self._feed.batches.has_links and self._masked
@@ -297,13 +303,31 @@ class _Run:
         if self._held_out is None or self._patience is None:
             return {}
         best = self._held_out.config.keep == "best" and math.isfinite(self._patience.loss)
+        kept = self._patience.step if best else self._done
+        points = zip(*(self._curve[name] for name in ("step", "metric", "value")), strict=True)
         return {
             "planned_steps": self._steps,
             "stopped_early": self._done < self._steps,
-            "kept_step": self._patience.step if best else self._done,
+            "kept_step": kept,
+            **{
+                f"kept_{metric}": value
+                for step, metric, value in points
+                if step == kept and metric.startswith("held_out_loss")
+            },
             "lowest_held_out_loss": self._patience.loss,
             "held_out_seconds": round(self._measuring, 3),
         }
+
+
+def _final(points: Sequence[tuple[int, float]]) -> float:
+    """The mean loss of the last tenth of the steps, whole windows of the curve.
+
+    Not the last window's: that may be one step, and would hang on how often the curve is logged.
+    """
+    steps = np.array([0, *(step for step, _ in points)])
+    values = np.array([value for _, value in points])
+    late = steps[1:] > steps[-1] - max(1, steps[-1] // 10)
+    return float(np.average(values[late], weights=np.diff(steps)[late]))
 
 
 def _cuda_devices(device: torch.device) -> list[int]:

@@ -163,11 +163,13 @@ class WordAligned(nn.Module):
         self._replay = MaskedTokens(lm, Terms()) if config.replay_share else None
         self.leaves_some_unused = self._replay is not None
         if self._replay is None:
-            # The head isn't read, and DDP wants to know. Its matrix is the embeddings' own.
+            # The head isn't read, and DDP wants to know.
             for module in lm.transform_modules:
                 module.requires_grad_(False)
             if lm.decoder.bias is not None:
                 lm.decoder.bias.requires_grad_(False)
+            if lm.decoder.weight is not lm.model.get_input_embeddings().weight:
+                lm.decoder.weight.requires_grad_(False)
 
     def forward(self, batch: Batch, scale: float, replay: bool = False) -> tuple[Tensor, Tensor]:
         """This share's part of the loss times `scale`, and WORD_ALIGNED_METRICS as a tensor [3]."""
@@ -179,13 +181,17 @@ class WordAligned(nn.Module):
         )
         flat_TD = hidden_BLD.flatten(0, 1)
         apart_KD = flat_TD[batch.left_K] - flat_TD[batch.right_K]
-        rows = batch.anchored_B
+        # By numbers made on the CPU: choosing by a mask would wait for the device at each choice.
+        rows = batch.anchored_S
         with torch.no_grad():
-            original_BLD = hidden_states(
-                self._original[0], batch.ids_BL[rows], batch.real_BL[rows], batch.segments_BL[rows]
+            original_SLD = hidden_states(
+                self._original[0],
+                batch.ids_BL[rows],
+                batch.real_BL[rows],
+                batch.segments_BL[rows],
+                padded=batch.padded,
             )
-        kept = batch.real_BL[rows]
-        moved_ND = hidden_BLD[rows][kept] - original_BLD[kept]
+        moved_ND = flat_TD[batch.moved_N] - original_SLD.flatten(0, 1)[batch.held_N]
         distance = apart_KD.float().square().mean(1).sum() / max(batch.all_links, 1)
         drift = moved_ND.float().square().mean(1).sum() / max(batch.all_anchored, 1)
         loss = distance + self._weight * drift

@@ -33,6 +33,7 @@ class Order:
         self._group = examples.group
         self._batch_groups = batch_size
         sets = examples.sets[:: self._group]
+        self._sets = sets
         self._members = [np.flatnonzero(sets == k) for k in range(len(examples.names))]
         self._keys = [examples.group_keys[member] for member in self._members]
         self.lengths = examples.group_lengths
@@ -55,11 +56,18 @@ class Order:
         self._permutation = lru_cache(maxsize=2 * len(self.sizes))(self._permute)
 
     def taken(self, batches: int) -> npt.NDArray[np.float64]:
-        """Epochs of each set in this many batches; a pool begun counts by its share."""
+        """Epochs of each set in this many batches.
+
+        Batches are of rows of like length, and so often of one set: those of a pool begun are
+        counted row by row.
+        """
         pool, rest = divmod(batches, self.batches_a_pool)
-        before, after = self._taken_before(pool), self._taken_before(pool + 1)
-        rows = before + (after - before) * (rest / self.batches_a_pool)
-        return rows / self.whole
+        groups = self._taken_before(pool).astype(np.float64)
+        if rest:
+            drawn = self.pool(pool)[0][:: self._group] // self._group
+            first = self._sets[drawn[: rest * self._batch_groups]]
+            groups += np.bincount(first, minlength=len(self.sizes))
+        return groups / self.whole
 
     def pool(self, number: int) -> tuple[I64, I64]:
         """Rows and their epochs, in the order of the pool's batches."""

@@ -18,7 +18,7 @@ from weam_ray.pretraining.config import PretrainingConfig
 from weam_ray.pretraining.distributed import DistributedContext
 from weam_ray.pretraining.examples import Examples, PairSet, build_examples, concatenate
 from weam_ray.pretraining.feed import Feed, Source
-from weam_ray.pretraining.held_out import HeldOut, split_set
+from weam_ray.pretraining.held_out import HeldOut, held_out_texts, split_set, without_repeats
 from weam_ray.pretraining.masking import TokenTable
 from weam_ray.pretraining.sides import token_table
 from weam_ray.pretraining.vocabulary import text_lines
@@ -35,6 +35,7 @@ class Prepared:
         table: what can be masked.
         pad_id: the padding token.
         languages: codes of the sides of all pairs.
+        repeats: pairs, and lines to be replayed, left out because a text of theirs is measured.
     """
 
     examples: Examples | None
@@ -43,6 +44,7 @@ class Prepared:
     table: TokenTable
     pad_id: int
     languages: tuple[str, ...]
+    repeats: Mapping[str, int]
 
     @property
     def facts(self) -> dict[str, float]:
@@ -50,6 +52,7 @@ class Prepared:
         facts = dict(self.examples.facts) if self.examples else {}
         if self.held_out is not None:
             facts["held_out_pairs"] = self.held_out.rows // self.held_out.group
+            facts |= self.repeats
         return facts
 
     def planned_steps(self, config: PretrainingConfig) -> int:
@@ -114,16 +117,21 @@ def prepare(
         DataError: corpora or links that don't fit, or none.
     """
     examples = replay = held_out = None
+    repeats: dict[str, int] = {}
     if config.objective != "none":
         if not corpora:
             raise DataError("no bilingual corpus", cure="Give pretrain at least one PairSet.")
         trained: Sequence[PairSet] = corpora
         if config.held_out is not None:
+            corpora = without_repeats(corpora, config.held_out)
+            repeats["held_out_repeats"] = sum(corpus.repeats for corpus in corpora)
             split = [split_set(corpus, config.held_out) for corpus in corpora]
             trained = [one for one, _ in split]
             held_out = _examples([other for _, other in split], tokenizer, config)
         examples = _examples(trained, tokenizer, config)
-        replay = _replay(replay_texts, tokenizer, config)
+        replay, lines = _replay(replay_texts, tokenizer, config, corpora)
+        if replay is not None and held_out is not None:
+            repeats["held_out_replay_lines"] = lines
     return Prepared(
         examples=examples,
         replay=replay,
@@ -131,6 +139,7 @@ def prepare(
         table=token_table(tokenizer),
         pad_id=tokenizer.pad_token_id,
         languages=tuple(sorted({name for pair in corpora for name in (pair.source, pair.target)})),
+        repeats=repeats,
     )
 
 
@@ -149,10 +158,14 @@ def _examples(corpora: Sequence[PairSet], tokenizer: Any, config: PretrainingCon
 
 
 def _replay(
-    texts: Mapping[str, Path] | None, tokenizer: Any, config: PretrainingConfig
-) -> Examples | None:
+    texts: Mapping[str, Path] | None,
+    tokenizer: Any,
+    config: PretrainingConfig,
+    corpora: Sequence[PairSet],
+) -> tuple[Examples | None, int]:
+    """Lines to be replayed, and how many were left out because they are measured."""
     if not config.replay_share:
-        return None
+        return None, 0
     if not texts:
         raise ConfigError(
             f"replay_share is {config.replay_share} and there is no text to replay",
@@ -161,12 +174,19 @@ def _replay(
     # As many lines of a language as the whole run could read of it, were it the only one.
     limit = None if config.steps is None else math.ceil(config.steps * config.batch_size)
     two = config.replay_two_sentences
+    measured: set[str] = set()
+    if config.held_out is not None:
+        measured.update(held_out_texts(corpora, config.held_out).to_pylist())
+    repeats = 0
     parts: list[Examples] = []
     whole: list[int] = []
     for language, path in sorted(texts.items()):
         every = text_lines(path)
-        lines = list(islice(every, limit or None))
+        read = list(islice(every, limit or None))
+        lines = [line for line in read if line not in measured]
+        repeats += len(read) - len(lines)
         parts.append(sentences_of(language, lines, tokenizer, config.max_length, two))
         # Languages are mixed by what there is of them, not by what is read.
-        whole.append(whole_rows(parts[-1], len(lines), len(lines) + sum(1 for _ in every)))
-    return replace(concatenate(parts, sorted(texts)), whole=np.array(whole, np.int64))
+        whole.append(whole_rows(parts[-1], len(read), len(read) + sum(1 for _ in every)))
+    examples = replace(concatenate(parts, sorted(texts)), whole=np.array(whole, np.int64))
+    return examples, repeats

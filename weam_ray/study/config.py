@@ -159,7 +159,8 @@ class ResourcesConfig(StageConfig):
     """GPUs of a cell; below 1, cells share one; above 0 it trains on GPUs."""
     cell_workers: int = Field(default=1, ge=1)
     """Ray Train workers that pre-train one cell's encoder together (DDP), each with
-    ``cell_threads`` and ``cell_gpus``. The result is the same on any number."""
+    ``cell_threads`` and ``cell_gpus``. Without dropout the result is the same on any number, up to
+    the order of sums; with it each worker draws its own noise, as seeds do."""
     align_pairs: int = Field(default=1_000_000, ge=1)
     """Pairs that one CPU aligns. A corpus of more is spread over as many workers as that takes, up
     to the cluster's CPUs; smaller corpora take a CPU each, side by side."""

@@ -24,6 +24,7 @@ _READ_BY = {
     "anchor_weight": frozenset({"word-aligned"}),
 }
 """Settings of pre-training that some objectives alone read."""
+_MASKS = {"masking_rate", "corruption"}
 
 
 def idle_settings(study: StudyConfig) -> Iterator[tuple[Key, str, str]]:
@@ -34,7 +35,8 @@ def idle_settings(study: StudyConfig) -> Iterator[tuple[Key, str, str]]:
         key = ("methods", name)
         yield from _of_base((*key, "base"), method.base, method.base.get("model", model))
         objective = method.pretraining.get("objective", study.pretraining.objective)
-        yield from _of_pretraining((*key, "pretraining"), method.pretraining, objective)
+        replay = method.pretraining.get("replay_share", study.pretraining.replay_share)
+        yield from _of_pretraining((*key, "pretraining"), method.pretraining, objective, replay)
 
 
 def _of_base(key: Key, given: Collection[str], model: object) -> Iterator[tuple[Key, str, str]]:
@@ -56,11 +58,17 @@ def _of_base(key: Key, given: Collection[str], model: object) -> Iterator[tuple[
 
 
 def _of_pretraining(
-    key: Key, given: Collection[str], objective: object
+    key: Key, given: Collection[str], objective: object, replay: object
 ) -> Iterator[tuple[Key, str, str]]:
     if objective not in get_args(Objective):
         return  # which is an error of its own
     for name in given:
+        if name in _MASKS and objective == "word-aligned" and not replay:
+            yield (
+                (*key, name),
+                "word-aligned masks nothing",
+                "Take it out; with replay_share it is that of the steps that replay.",
+            )
         if objective not in _READ_BY.get(name, (objective,)):
             readers = ", ".join(sorted(_READ_BY[name]))
             yield (

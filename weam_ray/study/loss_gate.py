@@ -18,7 +18,8 @@ NAME = "TLM reads the other sentence: its loss is below that of MLM on the same 
 # docs/pretraining.md has the curves: from random weights TLM crosses MLM after some epochs.
 _CURE = "an encoder finds words in the other sentence late: more steps, or a base trained longer"
 _OBJECTIVES = frozenset({"mlm", "tlm"})
-_MEASURES = ("final_held_out_loss_mp", "final_loss_mp")
+_MEASURES = ("kept_held_out_loss_mp", "final_held_out_loss_mp", "final_loss_mp")
+"""The first that a record has; the second is that of older records."""
 
 
 class Finds(Protocol):
@@ -41,7 +42,8 @@ def loss_gates(study: StudyConfig, cells: Sequence[Cell], store: Finds) -> tuple
     """The gate with its figures, of a study that asks for it.
 
     Runs are matched that differ by the objective alone. Of each the held-out loss counts where it
-    was measured, else the mean over the last steps; both are of a token's own vector.
+    was measured, of the weights that were kept, else the mean over the last tenth of the steps;
+    both are of a token's own vector.
     """
     if not asks_for_losses(study):
         return ()
