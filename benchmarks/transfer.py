@@ -64,6 +64,13 @@ def parse() -> argparse.Namespace:
         part.add_argument("--threads", type=int, default=2)
         part.add_argument("--learning-rate", type=float, default=2e-4)
         part.add_argument("--write", type=Path, help="put the text between this file's markers")
+    sections.choices["peer"].add_argument(
+        "--precisions",
+        nargs="+",
+        choices=("fp32", "bf16"),
+        default=["fp32", "bf16"],
+        help="of our side; bf16 is slow where the processor has no such arithmetic",
+    )
     table = sections.choices["table"]
     table.add_argument("--qa-epochs", type=float, default=2.0)
     table.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
