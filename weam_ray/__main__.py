@@ -82,7 +82,7 @@ def plan_command(
     from weam_ray.study.ledger import study_view
     from weam_ray.study.loss_gate import NAME, asks_for_losses
     from weam_ray.study.methods import planned_methods
-    from weam_ray.study.plan_text import plan_text
+    from weam_ray.study.plan_text import noise_of_workers, plan_text
     from weam_ray.study.planned_power import planned_power, power_text
     from weam_ray.study.search import outline
 
@@ -90,6 +90,8 @@ def plan_command(
     machine = this_machine(study, plan, store, calibrate=calibrate)
     figures = estimate(plan, store, study.resources, machine, price_per_hour=price_per_hour)
     typer.echo(plan_text(plan, figures, store, every_step=every_step))
+    if noise := noise_of_workers(study):
+        typer.echo(noise)
     if study.search is not None:
         typer.echo(outline(study, plan, figures))
     if study.adaptive is not None:

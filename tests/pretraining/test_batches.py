@@ -145,6 +145,22 @@ def test_a_step_reads_the_same_pairs_under_every_objective(
     assert steps == pairs_by_step("tlm", sets, base_dir, **changes)
 
 
+@pytest.mark.parametrize(("anchor", "side"), [("aa", "source"), ("bb", "target"), ("zz", "source")])
+def test_the_side_in_the_anchor_language_is_held_near_the_original(
+    anchor: str, side: str, corpus: Corpus, base_dir: Path
+) -> None:
+    """The source where neither side is in it."""
+    config = PretrainingConfig(objective="word-aligned", anchor_language=anchor)
+    tokenizer = load_tokenizer(base_dir)
+    examples = prepare(tokenizer, [pair_set(corpus)], config).examples
+    assert examples is not None and examples.rows == 2 * corpus.pairs.num_rows
+    held = np.flatnonzero(examples.anchored)
+    assert (held % 2 == (side == "target")).all() and len(held) == corpus.pairs.num_rows
+    row = int(held[0])
+    ids = examples.ids[examples.start[row] : examples.start[row + 1]].tolist()
+    assert ids == tokenizer(corpus.pairs[side][0].as_py()).input_ids
+
+
 def test_rows_of_a_batch_are_of_like_length(examples: Examples) -> None:
     order = Order(examples, batch_size=8, temperature=1.0, seed=0)
     lengths = examples.lengths[order.pool(0)[0]].reshape(-1, 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from small_corpus import TINY, Corpus, pair_set
 
 from weam_ray.errors import ConfigError, DataError
@@ -25,6 +27,7 @@ from weam_ray.pretraining import (
 )
 from weam_ray.pretraining.encoder import hidden_states, longest_row, new_model
 from weam_ray.pretraining.head import predict
+from weam_ray.pretraining.objectives import WordAligned
 
 SHAPE = dict(
     vocab_size=90,
@@ -211,6 +214,47 @@ def test_damaged_weights_are_said_to_be(base_dir: Path, tmp_path: Path) -> None:
     for name in ("cut", "overwritten"):
         with pytest.raises(DataError, match=f"{tmp_path / name}: the weights are damaged: .* Copy"):
             load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize("lost", ["bert.encoder.layer.0.intermediate.dense.weight",
+                                  "cls.predictions.transform.dense.weight"])  # fmt: skip
+def test_weights_that_are_missing_are_not_drawn_at_random(
+    base_dir: Path, tmp_path: Path, lost: str
+) -> None:
+    folder = Path(shutil.copytree(base_dir, tmp_path / "base"))
+    kept = load_file(folder / "model.safetensors")
+    del kept[lost]
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DataError, match=f"1 weights are missing, {lost} among them"):
+        load_model(folder)
+
+
+def test_files_that_do_not_fit_are_one_message(base_dir: Path, tmp_path: Path) -> None:
+    wide, cut, pickled = (tmp_path / name for name in ("wide", "cut", "pickled"))
+    for folder in (wide, cut, pickled):
+        shutil.copytree(base_dir, folder)
+    settings = json.loads((wide / "config.json").read_text())
+    (wide / "config.json").write_text(json.dumps(settings | {"hidden_size": 64}))
+    (cut / "tokenizer.json").write_text('{"version": "1.0"}')
+    (pickled / "model.safetensors").unlink()
+    (pickled / "pytorch_model.bin").write_bytes(b"no pickle")
+    for folder in (wide, pickled):
+        with pytest.raises(DataError, match="no masked language model can be opened"):
+            load_model(folder)
+    with pytest.raises(DataError, match="no tokenizer can be opened"):
+        load_tokenizer(cut)
+
+
+def test_word_aligned_trains_no_head_that_it_does_not_read(base_dir: Path, tmp_path: Path) -> None:
+    from transformers import BertForMaskedLM
+
+    model = BertForMaskedLM.from_pretrained(base_dir, tie_word_embeddings=False)
+    model.save_pretrained(tmp_path)
+    lm, original = (encoder_and_head(load_model(tmp_path)) for _ in range(2))
+    assert lm.decoder.weight is not lm.model.get_input_embeddings().weight
+    module = WordAligned(lm, original, PretrainingConfig(objective="word-aligned"))
+    trained = {name for name, one in module.named_parameters() if one.requires_grad}
+    assert not any(".cls." in name for name in trained) and len(trained) > 10
 
 
 def test_a_tokenizer_of_more_tokens_than_embeddings_is_refused(

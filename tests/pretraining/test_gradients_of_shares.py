@@ -83,6 +83,19 @@ def test_micro_batches_add_up_to_the_batch(
     assert_alike(train(name, base_dir, texts, tmp_path, micro_batch=5), whole)
 
 
+def test_clipping_bounds_the_gradient_and_keeps_its_direction(
+    base_dir: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    whole = train("weam", base_dir, texts, tmp_path)
+    clipped = train("weam", base_dir, texts, tmp_path, clip=1e-3)
+    for one, other in zip(clipped, whole, strict=True):
+        short, long = (
+            torch.cat([g.ravel() for g in step if g is not None]) for step in (one, other)
+        )
+        assert float(long.norm()) > 1e-2 > 2e-3 > float(short.norm()) > 0.99e-3
+        torch.testing.assert_close(short / short.norm(), long / long.norm(), atol=1e-5, rtol=1e-3)
+
+
 def _worker(
     rank: int, world: int, meet: str, base_dir: Path, texts: dict[str, Path], out: Path
 ) -> None:

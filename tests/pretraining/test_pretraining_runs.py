@@ -17,6 +17,7 @@ import torch.multiprocessing as mp
 import transformers
 from one_of_several import one_of
 from small_corpus import TINY, Corpus, make_corpus, pair_set
+from transformers.models.bert.modeling_bert import BertSelfAttention
 
 from weam_ray import notice
 from weam_ray.corpus import shuffle_pairs
@@ -171,11 +172,22 @@ def test_a_damaged_checkpoint_is_named(base_dir: Path, corpus: Corpus, tmp_path:
 
 
 def test_micro_batches_and_gradient_checkpointing_change_no_loss(
-    base_dir: Path, corpus: Corpus, tmp_path: Path
+    base_dir: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    calls = 0
+    attend = BertSelfAttention.forward
+
+    def counted(*given: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return attend(*given, **named)
+
+    monkeypatch.setattr(BertSelfAttention, "forward", counted)
     run(base_dir, [pair_set(corpus)], tmp_path / "whole", steps=8)
-    run(base_dir, [pair_set(corpus)], tmp_path / "parts", steps=8, micro_batch=5)
+    once, calls = calls, 0
     run(base_dir, [pair_set(corpus)], tmp_path / "again", steps=8, gradient_checkpointing=True)
+    assert calls == 2 * once > 0, "every layer is computed again in the backward pass"
+    run(base_dir, [pair_set(corpus)], tmp_path / "parts", steps=8, micro_batch=5)
     assert curve(tmp_path / "parts") == pytest.approx(curve(tmp_path / "whole"), abs=1e-4)
     assert curve(tmp_path / "again") == pytest.approx(curve(tmp_path / "whole"), abs=1e-4)
 

@@ -40,6 +40,20 @@ def test_languages_are_mixed_by_the_sizes_of_their_texts_whatever_the_budget(
             assert prepared.replay.rows == 320
 
 
+@pytest.mark.parametrize("two", [False, True])
+def test_neighbouring_lines_are_replayed_as_one_row_where_asked(
+    two: bool, texts: dict[str, Path], base_dir: Path, corpus: Corpus
+) -> None:
+    config = PretrainingConfig(
+        objective="tlm", epochs=1.0, replay_share=0.5, replay_two_sentences=two
+    )
+    replay = prepare(load_tokenizer(base_dir), [pair_set(corpus)], config, texts).replay
+    assert replay is not None
+    lines = sum(len(path.read_text().splitlines()) for path in texts.values())
+    assert replay.rows == (lines // 2 if two else lines)
+    assert (replay.second < replay.lengths).all() == two
+
+
 def test_a_text_without_lines_is_named(
     texts: dict[str, Path], base_dir: Path, corpus: Corpus, tmp_path: Path
 ) -> None:

@@ -258,6 +258,12 @@ ASKED: dict[str, Any] = {"questions": {"x": X}, "grid": {"task": ["x"]}}
             "split",
             "xnli has no dev files",
         ),
+        (
+            {"methods": {"w": {"pretraining": {"objective": "word-aligned", "masking_rate": 0.2}}}},
+            "masking_rate",
+            "methods.w.pretraining.masking_rate: word-aligned masks nothing",
+        ),
+        ({"pretraining": {"adam_betas": [0.9, 1.0]}}, "", "pretraining.adam_betas.1 = 1.0"),
         ({"texts": None}, "texts", "a base encoder from scratch needs monolingual text"),
         ({"text_languages": []}, "text_languages", "no language of it"),
         (

@@ -18,6 +18,7 @@ from weam_ray.pretraining.config import PretrainingConfig
 from weam_ray.pretraining.distributed import DistributedContext
 from weam_ray.pretraining.encoder import (
     MaskedLM,
+    dropout_of,
     encoder_and_head,
     load_model,
     load_tokenizer,
@@ -113,6 +114,9 @@ def pretrain_on(
     facts: dict[str, Any] = {
         "objective": config.objective,
         "parameters": sum(p.numel() for p in lm.model.parameters()),
+        # With dropout each worker and each micro-batch draws noise of its own.
+        "workers": distributed.world if distributed else 1,
+        "dropout": dropout_of(lm.model),
     }
     if prepared.examples is None:
         facts["steps"] = 0

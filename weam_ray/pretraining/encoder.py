@@ -225,6 +225,11 @@ def load_model(
         raise _not_opened(folder, error) from error
 
 
+def dropout_of(model: Any) -> float:
+    """The highest rate at which anything of the model drops out."""
+    return max((one.p for one in model.modules() if isinstance(one, nn.Dropout)), default=0.0)
+
+
 def untrained_model(folder: Path | str, revision: str | None = None) -> Any:
     """A masked language model of another's shape in fp32, its weights drawn from the global torch
     generator: nothing of the other is read but its config.

@@ -163,13 +163,11 @@ class WordAligned(nn.Module):
         self._replay = MaskedTokens(lm, Terms()) if config.replay_share else None
         self.leaves_some_unused = self._replay is not None
         if self._replay is None:
-            # The head isn't read, and DDP wants to know.
-            for module in lm.transform_modules:
-                module.requires_grad_(False)
-            if lm.decoder.bias is not None:
-                lm.decoder.bias.requires_grad_(False)
-            if lm.decoder.weight is not lm.model.get_input_embeddings().weight:
-                lm.decoder.weight.requires_grad_(False)
+            # The head isn't read, and DDP wants to know. A tied matrix is the encoder's too.
+            read = {id(parameter) for parameter in lm.encoder.parameters()}
+            for parameter in lm.model.parameters():
+                if id(parameter) not in read:
+                    parameter.requires_grad_(False)
 
     def forward(self, batch: Batch, scale: float, replay: bool = False) -> tuple[Tensor, Tensor]:
         """This share's part of the loss times `scale`, and WORD_ALIGNED_METRICS as a tensor [3]."""

@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from weam_ray.artifacts import Step, Store
+from weam_ray.study.config import StudyConfig
 from weam_ray.study.estimate import Estimate, StageEstimate, in_bytes
 from weam_ray.study.plan import Plan
 from weam_ray.study.reasons import difference
 
 _HEADINGS = ("stage", "all", "done", "to run", "steps", "tokens ≤", "each", "together", "disk")
+
+
+def noise_of_workers(study: StudyConfig) -> str | None:
+    """What a plan says where the number of workers decides which noise an encoder has."""
+    training, workers = study.pretraining, study.resources.cell_workers
+    rate = study.base.dropout if training.dropout is None else training.dropout
+    own = study.base.model is not None and training.dropout is None
+    if (workers == 1 and training.micro_batch is None) or not (rate or own):
+        return None
+    return (
+        "dropout: every worker and micro-batch draws noise of its own, so that another number of"
+        " them gives other encoders, as another seed does; pretraining.dropout: 0 gives the same"
+    )
 
 
 def plan_text(plan: Plan, estimate: Estimate, store: Store, *, every_step: bool = False) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from weam_ray.artifacts import Artifact, Step, Store
 from weam_ray.errors import DataError
 
@@ -49,7 +51,15 @@ def _changes(step: Step, record: Mapping[str, Any]) -> Iterator[str]:
     for name in sorted({*step.inputs, *record["inputs"]}):
         if step.inputs.get(name) != record["inputs"].get(name):
             yield f"the content of {name} changed"
-    yield from _settings(step.config.identity(), record["config"], "")
+    yield from _settings(step.config.identity(), _recorded_identity(step, record["config"]), "")
+
+
+def _recorded_identity(step: Step, config: dict[str, Any]) -> dict[str, Any]:
+    # What a default stands for may hang on other settings; a record holds what was written.
+    try:
+        return type(step.config).model_validate(config).identity()
+    except ValidationError:  # of another version of the stage
+        return config
 
 
 def _settings(now: Any, then: Any, name: str) -> Iterator[str]:
