@@ -89,7 +89,7 @@ def losses(objective: str) -> tuple[float, float, float, torch.Tensor]:
     decoder = nn.Linear(5, len(words), dtype=torch.float64)
     config = SimpleNamespace(type_vocab_size=2, model_type="bert", _attn_implementation="sdpa")
     lm = MaskedLM(
-        SimpleNamespace(config=config), Fixed(vectors_LD), lambda vectors: vectors, decoder, ()
+        SimpleNamespace(config=config), Fixed(vectors_LD), lambda vectors: vectors, decoder
     )
     loss, values = MaskedTokens(lm, terms_of(objective, 1.0))(batch, 1.0)
     assert loss.item() == pytest.approx(values[0].item(), abs=1e-12)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from weam_ray.artifacts import Step, Store, Work
+from weam_ray.errors import ConfigError
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.estimate import Estimate, Machine, estimate
 from weam_ray.study.plan import Plan, make_plan
@@ -145,3 +147,14 @@ def run(plan: Plan, store: Store, *, only: str | None = None) -> None:
 def estimate_of(study: StudyConfig, machine: Machine = MACHINE, **rest: Any) -> Estimate:
     """What a plan of the study costs on a machine."""
     return estimate(plan_of(study), store_of(study), study.resources, machine, **rest)
+
+
+def refused(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as raised:
+        read_study(path, overrides)
+    return str(raised.value)
+
+
+def line_of(path: Path, start: str) -> int:
+    lines = path.read_text().splitlines()
+    return next(n for n, line in enumerate(lines, 1) if line.strip().startswith(start))

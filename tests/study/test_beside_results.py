@@ -16,7 +16,6 @@ from weam_ray.study.answer import answer
 from weam_ray.study.diagnostics import gaps, read_diagnostics
 from weam_ray.study.fact_tables import fact_tables
 from weam_ray.study.gates import study_gates
-from weam_ray.study.grid import source_languages
 from weam_ray.study.guard_text import gate_plan
 from weam_ray.study.ledger import Shelf, study_view
 from weam_ray.study.methods import planned_methods
@@ -25,6 +24,7 @@ from weam_ray.study.report import write_report
 from weam_ray.study.report_input import ReportInput
 from weam_ray.study.results import target_languages
 from weam_ray.study.tables import languages
+from weam_ray.study.tasks import source_languages
 
 TRAINED = {"train_languages": list(LANGUAGES)}
 GRID: dict[str, Any] = {

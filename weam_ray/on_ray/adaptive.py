@@ -22,10 +22,11 @@ from weam_ray.study.adaptive import (
     slopes,
 )
 from weam_ray.study.config import StudyConfig
-from weam_ray.study.grid import Cell, CellKey, source_language
+from weam_ray.study.grid import Cell, CellKey
 from weam_ray.study.ledger import result_rows, study_view
 from weam_ray.study.plan import Plan
 from weam_ray.study.results import BASELINE, tidy_rows
+from weam_ray.study.tasks import source_language
 
 
 class AdaptiveJobs(PlannedJobs):

@@ -15,10 +15,11 @@ from weam_ray.on_ray.tracking import Tracker
 from weam_ray.progress import Progress
 from weam_ray.study.answer import Answer
 from weam_ray.study.config import StudyConfig
-from weam_ray.study.grid import NO_SEED, Cell, CellKey, evaluated_languages, source_language
+from weam_ray.study.grid import NO_SEED, Cell, CellKey
 from weam_ray.study.ledger import study_view
 from weam_ray.study.report_input import FailedCell
 from weam_ray.study.results import target_languages
+from weam_ray.study.tasks import evaluated_languages, source_language
 from weam_ray.terminal import Board, so_far
 
 _LANGUAGES = 6

@@ -38,14 +38,12 @@ class MaskedLM:
         encoder: token ids to hidden_BLD.
         transform: the head up to the vocabulary matrix, [R, D] to [R, E].
         decoder: the vocabulary matrix, [R, E] to logits [R, V]; its weight may be tied.
-        transform_modules: the modules `transform` calls.
     """
 
     model: Any
     encoder: nn.Module
     transform: Callable[[Tensor], Tensor]
     decoder: nn.Linear
-    transform_modules: tuple[nn.Module, ...]
 
 
 def _refuse_unknown_family(settings: Any, place: str | None = None) -> None:
@@ -65,13 +63,13 @@ def encoder_and_head(model: Any) -> MaskedLM:
     encoder = getattr(model, model.base_model_prefix)
     if hasattr(model, "cls") and hasattr(model.cls, "predictions"):  # BERT, RoFormer, …
         head = model.cls.predictions
-        return MaskedLM(model, encoder, head.transform, head.decoder, (head.transform,))
+        return MaskedLM(model, encoder, head.transform, head.decoder)
     if hasattr(model, "lm_head") and hasattr(model.lm_head, "layer_norm"):  # RoBERTa, XLM-R
         head = model.lm_head
         transform = _RobertaTransform(head.dense, head.layer_norm)
-        return MaskedLM(model, encoder, transform, head.decoder, (head.dense, head.layer_norm))
+        return MaskedLM(model, encoder, transform, head.decoder)
     if hasattr(model, "head") and hasattr(model, "decoder"):  # ModernBERT
-        return MaskedLM(model, encoder, model.head, model.decoder, (model.head,))
+        return MaskedLM(model, encoder, model.head, model.decoder)
     raise ConfigError(
         f"{type(model).__name__} has no masked-language-model head this project can take apart",
         cure=_USE,

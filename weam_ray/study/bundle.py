@@ -32,10 +32,10 @@ from weam_ray.artifacts import Store, package_versions
 from weam_ray.errors import DataError
 from weam_ray.identity import digest
 from weam_ray.study.config import StudyConfig
-from weam_ray.study.grid import XNLI, source_language
 from weam_ray.study.ledger import result_rows, study_settings, study_view
 from weam_ray.study.plan import Plan
 from weam_ray.study.results import View, tidy_rows
+from weam_ray.study.tasks import XNLI, source_language
 
 _MEASURED = ("cell", "task", "setting", "language", "split", "selection", "system", "metric")
 _TOLERANCE = 1e-6

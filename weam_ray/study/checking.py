@@ -16,7 +16,6 @@ from weam_ray.corpus.languages import normalise_language
 from weam_ray.errors import ConfigError
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.document import Key
-from weam_ray.study.grid import XNLI, data_of
 from weam_ray.study.idle import idle_settings
 from weam_ray.study.methods import (
     RANDOM,
@@ -26,6 +25,7 @@ from weam_ray.study.methods import (
     varied,
 )
 from weam_ray.study.search import search_problems
+from weam_ray.study.tasks import XNLI, data_of
 from weam_ray.study.wording import ORACLE
 from weam_ray.transfer.config import FineTuningConfig
 from weam_ray.transfer.guards import PAIR_SYSTEMS, QUESTION_SYSTEMS

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from weam_ray.study.config import StudyConfig
-from weam_ray.study.grid import XNLI, data_of, evaluated_languages, fine_tuning, other_language
 from weam_ray.study.report_input import Gate as ReportedGate
 from weam_ray.study.results import BASELINE, Results, View
+from weam_ray.study.tasks import XNLI, data_of, evaluated_languages, fine_tuning, other_language
 from weam_ray.transfer.guards import Gate, default_gates, evaluate_gates
 
 SYSTEMS = {BASELINE: "base", "random": "random-encoder"}

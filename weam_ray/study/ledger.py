@@ -23,15 +23,7 @@ from weam_ray.study.config import StudyConfig
 from weam_ray.study.diagnostics import read_diagnostics, read_retrieval
 from weam_ray.study.evaluated import read_evaluated
 from weam_ray.study.gates import measured_gates
-from weam_ray.study.grid import (
-    XNLI,
-    Cell,
-    CellKey,
-    Hole,
-    fine_tuning,
-    source_language,
-    source_languages,
-)
+from weam_ray.study.grid import Cell, CellKey, Hole
 from weam_ray.study.loss_gate import loss_gates
 from weam_ray.study.plan import Plan
 from weam_ray.study.report_input import (
@@ -44,6 +36,7 @@ from weam_ray.study.report_input import (
 )
 from weam_ray.study.report_input import Hole as ReportedHole
 from weam_ray.study.results import Results, View, small_table
+from weam_ray.study.tasks import XNLI, fine_tuning, source_language, source_languages
 
 
 def this_hardware() -> str:

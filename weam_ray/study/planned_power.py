@@ -14,7 +14,6 @@ from weam_ray.study import wording
 from weam_ray.study.comparisons import compare_family, measured_noise
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.grid import Cell as PlannedCell
-from weam_ray.study.grid import evaluated_languages, source_language
 from weam_ray.study.item_counts import count_common, count_files
 from weam_ray.study.ledger import result_rows, study_view
 from weam_ray.study.lines import lines_of, method_questions
@@ -22,6 +21,7 @@ from weam_ray.study.matching import Cell, Grid, replicates
 from weam_ray.study.plan import Plan
 from weam_ray.study.power import Noise, detectable_effect, seeds_needed
 from weam_ray.study.results import Correctness, Results, target_languages
+from weam_ray.study.tasks import evaluated_languages, source_language
 from weam_ray.transfer.items import ItemsConfig
 
 ASSUMED = Noise(discordance=0.10, seed_sd=0.006)

@@ -22,7 +22,7 @@ from weam_ray.study.config import StudyConfig
 from weam_ray.study.data import find_data
 from weam_ray.study.fact_tables import fact_tables
 from weam_ray.study.gates import study_gates
-from weam_ray.study.grid import Cell, expand, source_languages
+from weam_ray.study.grid import Cell, expand
 from weam_ray.study.guard_text import gate_plan, guard_lines
 from weam_ray.study.item_counts import count_common
 from weam_ray.study.ledger import Invocation, report_input, result_rows, study_view
@@ -30,6 +30,7 @@ from weam_ray.study.methods import planned_methods
 from weam_ray.study.plan import Plan, make_plan
 from weam_ray.study.planned_power import planned_grid, planned_power
 from weam_ray.study.report import write_report
+from weam_ray.study.tasks import source_languages
 from weam_ray.study.workload import Workbook
 from weam_ray.transfer.items import ItemsConfig
 from weam_ray.transfer.qa import exact_match, f1
