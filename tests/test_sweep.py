@@ -158,10 +158,10 @@ def grown(first: Swept) -> Again:
     cells = "domain: home, seed: 0, pair"
     done = run(
         first.storage,
-        methods="{long: {pretraining: {objective: tlm, max_length: 512}}}",
+        methods="{wild: {pretraining: {objective: tlm, learning_rate: 1.0e+30, clip: null}}}",
         grid=f"{{{cells}: en-qaa, size: [30, 60], method: [none, weam]}}",
         # One of the 120 pairs has a sentence of the evaluation items.
-        extra=f"[{{{cells}: en-qaa, size: 60, method: long}},"
+        extra=f"[{{{cells}: en-qaa, size: 60, method: wild}},"
         f" {{{cells}: en-qab, size: [60, 120, 1000000], method: weam}}]",
     )
     return Again(done, before, records(first.storage))
@@ -200,10 +200,10 @@ def test_a_cell_that_fails_is_named_with_its_log_and_the_others_go_on(
 ) -> None:
     done = grown.done
     assert done.returncode == 1
-    assert "failed: home.en-qaa.60.long.s0" in done.stdout
-    log = swept / "studies" / "small" / "logs" / "home.en-qaa.60.long.s0.log"
+    assert "failed: home.en-qaa.60.wild.s0" in done.stdout
+    log = swept / "studies" / "small" / "logs" / "home.en-qaa.60.wild.s0.log"
     assert str(log) in done.stdout.replace("\n", "")
-    assert "max_length" in log.read_text(encoding="utf8")
+    assert "Lower learning_rate" in log.read_text(encoding="utf8")
     assert "4 of 5 cells done" in done.stdout
 
 

@@ -141,11 +141,6 @@ REFUSED = {
         {"learning_rate": "1e30", "clip": "null", "replay_share": "0.0"},
         r"encoder: the loss is nan at step \d+\. Lower learning_rate, or train in fp32\.",
     ),
-    "length": (
-        {"max_length": "65"},
-        r"pretraining\.max_length: max_length 65 is longer than the 64 tokens the base reads\."
-        r" Set it to at most 64\.",
-    ),
     "batch": (
         {"batch_size": "1"},
         r"resources\.cell_workers: pretraining\.batch_size 1 can't be split over 2 workers\."
