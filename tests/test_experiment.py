@@ -50,6 +50,38 @@ def test_the_whole_chain_of_a_cell_runs_in_one_process(storage: Path) -> None:
     assert len(last) == row["n"]
 
 
+def test_pairs_of_unequal_size_are_trained_on_together_and_mixed_by_size_or_temperature(
+    storage: Path, tmp_path: Path
+) -> None:
+    world = find_data(small_study(storage), Store(storage / "store"))
+    assert world is not None
+    data = Path(shutil.copytree(world, tmp_path / "data"))
+    for side in ("en", "qab"):
+        text = data / "parallel" / f"home.en-qab.{side}"
+        text.write_text("".join(text.read_text().splitlines(keepends=True)[:40]))
+    (data / "gold" / "home.en-qab.talp").unlink()
+    epochs = {}
+    for temperature in ("1.0", "0.0"):
+        (cell,) = cells(
+            tmp_path,
+            world="null",
+            data_dir=str(data),
+            bitext__smaller="whole",
+            bitext__gold="null",
+            pretraining__steps="20",
+            pretraining__replay_share="0",
+            pretraining__temperature=temperature,
+            grid="{domain: home, pair: en-qaa+en-qab, size: 120, method: weam, seed: 0}",
+        ).values()
+        done = ensure(cell.experiment.encoder, Store(tmp_path / "store"), MAKERS)
+        pairs, read = done.facts["pairs_by_set"], done.facts["epochs_by_set"]
+        assert pairs["en-qaa/home"] == 120 and 35 < pairs["en-qab/home"] <= 40
+        assert sum(pairs[name] * read[name] for name in pairs) == pytest.approx(20 * 32, rel=1e-3)
+        epochs[temperature] = read["en-qab/home"] / read["en-qaa/home"]
+    assert epochs["1.0"] == pytest.approx(1, abs=0.35), "as often as the others' pairs"
+    assert epochs["0.0"] == pytest.approx(3, rel=0.2), "as often as the other language"
+
+
 def test_the_whole_chain_needs_neither_ray_nor_mlflow_nor_the_command_line(
     storage: Path, tmp_path: Path
 ) -> None:

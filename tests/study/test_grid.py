@@ -179,6 +179,23 @@ def test_a_size_the_counted_corpus_does_not_reach_is_a_hole(tmp_path: Path) -> N
     assert hole.reason == "the law en-de corpus holds 4 pairs after cleaning, not 8"
 
 
+def test_a_smaller_corpus_is_taken_whole_beside_one_that_has_the_size(tmp_path: Path) -> None:
+    crossed = {"size": 8, "method": "weam", "pair": ["en-de+en-fr", "en-fr"]}
+    for smaller, kept in (("whole", ["law.en-de+en-fr.8.weam.s0"]), ("hole", [])):
+        study = read_small(tmp_path, grid=crossed, bitext={"smaller": smaller})
+        grid = grid_of(study)
+        first, second = (step.address for step in grid.cells[0].experiment.corpora)
+        rows = {first: Rows(count=8, cleaned=True), second: Rows(count=4, cleaned=True)}
+        assert labels(without_oversized(grid, rows)) == kept
+        neither = {**rows, first: Rows(count=7, cleaned=True)}
+        assert not without_oversized(grid, neither).cells
+    # Where every corpus has the size nothing is another's address.
+    plain = read_small(tmp_path, grid={**crossed, "pair": "en-fr"}, bitext={"smaller": "whole"})
+    usual = read_small(tmp_path, grid={**crossed, "pair": "en-fr"})
+    one, other = (grid_of(study).cells[0].experiment for study in (plain, usual))
+    assert one.encoder.address == other.encoder.address
+
+
 def test_the_columns_that_a_study_names_are_those_its_corpora_read(tmp_path: Path) -> None:
     table = "{data_dir}/law.en-de.en"
     columns = {"format": "tsv", "source_column": "x", "target_column": "y"}

@@ -148,6 +148,11 @@ ASKED: dict[str, Any] = {"questions": {"x": X}, "grid": {"task": ["x"]}}
             "methods.w.pretraining.masking_rate: word-aligned masks nothing",
         ),
         ({"pretraining": {"adam_betas": [0.9, 1.0]}}, "", "pretraining.adam_betas.1 = 1.0"),
+        (
+            {"pretraining": {"temperature": 0.5, "replay_share": 0}},
+            "temperature",
+            "pretraining.temperature: every corpus gives as many pairs as the size",
+        ),
         ({"texts": None}, "texts", "a base encoder from scratch needs monolingual text"),
         ({"text_languages": []}, "text_languages", "no language of it"),
         (

@@ -21,13 +21,16 @@ def nested_order(pair_id: Hashes, seed: int) -> npt.NDArray[np.int64]:
     return np.lexsort((pair_id, splitmix64(np.asarray(pair_id, np.uint64) ^ key)))
 
 
-def take_subset(table: pa.Table, size: int, seed: int) -> pa.Table:
+def take_subset(table: pa.Table, size: int, seed: int, *, at_most: bool = False) -> pa.Table:
     """The first ``size`` pairs in the nested order, in that order.
+
+    Args:
+        at_most: take all of a corpus that has fewer.
 
     Raises:
         DataError: the corpus has fewer pairs.
     """
-    if size > len(table):
+    if size > len(table) and not at_most:
         raise DataError(
             f"a subset of {size:,} pairs was asked of a corpus of {len(table):,}.",
             cure=f"Ask for {len(table):,} at most, or add text.",

@@ -119,7 +119,8 @@ def _pair_set(config: EncoderStep, place: int, upstream: Mapping[str, Path]) -> 
 
     pairs = read_corpus(upstream[f"corpus{place}"])
     if config.size is not None:
-        pairs = take_subset(pairs, config.size, config.subset_seed)
+        seed, at_most = config.subset_seed, bool(config.at_most)
+        pairs = take_subset(pairs, config.size, seed, at_most=at_most)
     links: pa.Table | None = None
     if config.pretraining.uses_links:
         links = pq.read_table(upstream[f"links{place}"] / "links.parquet")

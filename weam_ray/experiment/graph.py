@@ -15,7 +15,7 @@ from weam_ray.alignment.config import AlignmentConfig
 from weam_ray.artifacts import Step
 from weam_ray.corpus.config import CORPUS_VERSION, CorpusConfig
 from weam_ray.errors import ConfigError, DataError
-from weam_ray.identity import Placement, StageConfig, content_hash
+from weam_ray.identity import Placement, StageConfig, WhenSet, content_hash
 from weam_ray.pretraining.config import (
     BaseConfig,
     PretrainingConfig,
@@ -53,6 +53,8 @@ class ExperimentConfig(StageConfig):
     """Pairs taken of each corpus, the first in nested order; None takes all."""
     subset_seed: int = Field(default=0, ge=0)
     """Decides the nested order."""
+    at_most: bool = False
+    """Take all of a corpus that has fewer pairs than ``size``."""
     alignment: AlignmentConfig
     items: ItemsConfig
     texts: Texts = Field(default_factory=dict)
@@ -86,6 +88,7 @@ class LinksStep(StageConfig):
     alignment: AlignmentConfig
     size: int | None = None
     subset_seed: int | None = None
+    at_most: Annotated[bool | None, WhenSet()] = None
 
 
 class VocabularyStep(StageConfig):
@@ -112,6 +115,7 @@ class EncoderStep(StageConfig):
     """(name, source language, target language) of each corpus, in order."""
     size: int | None
     subset_seed: int
+    at_most: Annotated[bool | None, WhenSet()] = None
     replay_texts: Texts
     licences: Licences = ()
 
@@ -168,7 +172,8 @@ class Experiment:
             once(corpus_step, corpus, self.items, self.questions) for corpus in config.corpora
         )
         subset = config.alignment.regime == "subset" and config.size is not None
-        seen = (config.size, config.subset_seed) if subset else (None, None)
+        at_most = config.at_most or None
+        seen = (config.size, config.subset_seed, at_most) if subset else (None, None, None)
         self.links = tuple(
             once(_links_step, corpus, config.alignment, *seen) for corpus in self.corpora
         )
@@ -221,6 +226,7 @@ class Experiment:
                 ),
                 size=config.size,
                 subset_seed=config.subset_seed,
+                at_most=config.at_most or None,
                 replay_texts=replayed,
                 licences=config.licences,
             ),
@@ -274,12 +280,16 @@ def _base_step(
 
 
 def _links_step(
-    corpus: Step, alignment: AlignmentConfig, size: int | None, subset_seed: int | None
+    corpus: Step,
+    alignment: AlignmentConfig,
+    size: int | None,
+    subset_seed: int | None,
+    at_most: bool | None,
 ) -> Step:
     return Step(
         stage="links",
         version=1,
-        config=LinksStep(alignment=alignment, size=size, subset_seed=subset_seed),
+        config=LinksStep(alignment=alignment, size=size, subset_seed=subset_seed, at_most=at_most),
         upstream={"corpus": corpus},
     )
 

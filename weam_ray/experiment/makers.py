@@ -78,7 +78,8 @@ def make_links(work: Work, hire: Hire | None = None) -> None:
     assert isinstance(config, LinksStep)
     pairs = read_corpus(work.upstream["corpus"].path)
     if config.size is not None and config.subset_seed is not None:
-        pairs = take_subset(pairs, config.size, config.subset_seed).sort_by("pair_id")
+        taken = take_subset(pairs, config.size, config.subset_seed, at_most=bool(config.at_most))
+        pairs = taken.sort_by("pair_id")
     links, facts = align_table(
         pairs, config.alignment, threads=work.resources.threads, hire=hire, report=work.report
     )

@@ -66,6 +66,10 @@ class BitextConfig(StageConfig):
     """``whitespace``: the text is tokenised already."""
     cleaning: CleaningConfig = Field(default_factory=CleaningConfig)
     contamination: ContaminationConfig = Field(default_factory=ContaminationConfig)
+    smaller: Literal["hole", "whole"] = "hole"
+    """A corpus of fewer pairs than a cell's size: ``hole`` leaves the cell out; ``whole`` takes all
+    of it, of several pairs that are trained on together and of which one has as many. Sets are then
+    mixed by their sizes, and by ``pretraining.temperature``."""
 
 
 class MethodConfig(StageConfig):

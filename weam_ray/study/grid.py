@@ -231,6 +231,7 @@ class _Builder:
             corpora=corpora,
             size=key.size or None,
             subset_seed=key.subset_seed if corpora else 0,
+            at_most=study.bitext.smaller == "whole" and len(corpora) > 1,
             alignment=self._varied(key.method, "alignment", study.alignment, regime=regime),
             items=self._items,
             texts=self._texts,
@@ -340,7 +341,8 @@ def without_oversized(grid: Grid, rows: Mapping[str, Rows]) -> Grid:
             for step in cell.experiment.corpora
             if (known := rows.get(step.address)) is not None and known.count < cell.key.size
         ]
-        if small:
+        # Of several corpora that are read together one at least must have what the size says.
+        if small and (not cell.config.at_most or len(small) == len(cell.experiment.corpora)):
             holes.append(Hole(key=cell.key, reason=small[0]))
         else:
             cells.append(cell)

@@ -31,12 +31,15 @@ def idle_settings(study: StudyConfig) -> Iterator[tuple[Key, str, str]]:
     """Each idle setting that the file gives: (key, what, cure)."""
     model = study.base.model
     yield from _of_base(("base",), study.base.model_fields_set, model)
+    own = study.pretraining.model_fields_set
+    yield from _of_mixing(study, ("pretraining",), own, study.pretraining.replay_share)
     for name, method in study.methods.items():
         key = ("methods", name)
         yield from _of_base((*key, "base"), method.base, method.base.get("model", model))
         objective = method.pretraining.get("objective", study.pretraining.objective)
         replay = method.pretraining.get("replay_share", study.pretraining.replay_share)
         yield from _of_pretraining((*key, "pretraining"), method.pretraining, objective, replay)
+        yield from _of_mixing(study, (*key, "pretraining"), method.pretraining, replay)
 
 
 def _of_base(key: Key, given: Collection[str], model: object) -> Iterator[tuple[Key, str, str]]:
@@ -54,6 +57,17 @@ def _of_base(key: Key, given: Collection[str], model: object) -> Iterator[tuple[
             (*key, "sharding"),
             "one worker trains the base, so that there is nothing to share",
             "Take it out; pretraining.sharding is that of resources.cell_workers.",
+        )
+
+
+def _of_mixing(
+    study: StudyConfig, key: Key, given: Collection[str], replay: object
+) -> Iterator[tuple[Key, str, str]]:
+    if "temperature" in given and not replay and study.bitext.smaller == "hole":
+        yield (
+            (*key, "temperature"),
+            "every corpus gives as many pairs as the size, so that there is nothing to mix",
+            "Take it out, or set bitext.smaller to whole.",
         )
 
 
