@@ -24,7 +24,7 @@ from weam_ray.progress import Progress
 from weam_ray.study.data import find_data
 from weam_ray.study.grid import expand
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @dataclass
