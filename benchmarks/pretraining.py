@@ -215,7 +215,7 @@ def write(document: Path, text: str) -> None:
     )
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -239,41 +239,44 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, help="document to write into; standard output if absent"
     )
-    options = parser.parse_args()
-    pairs = 1_000 if options.quick else 30_000
+    return parser.parse_args()
+
+
+def bench_of(options: argparse.Namespace, folder: Path) -> Bench:
+    """The corpus, a vocabulary of it, and how much is to be measured."""
+    quick = options.quick
+    pairs = 1_000 if quick else 30_000
     corpus = (
         real(options.source, options.target, options.languages, pairs)
         if options.source
         else artificial(pairs)
     )
+    texts = {side: folder / side for side in ("source", "target")}
+    for side, path in texts.items():
+        path.write_text("\n".join(corpus.pairs[side].to_pylist()), encoding="utf8")
+    vocabulary = folder / "vocabulary"
+    vocabulary.mkdir()
+    train_vocabulary(texts, VocabularyConfig(size=2_000 if quick else 16_000), vocabulary)
+    shape = QUICK if quick else FULL
+    return Bench(
+        pairs=corpus,
+        tokenizer_dir=vocabulary,
+        folder=folder,
+        steps=20 if quick else 100,
+        long_steps=options.long_steps,
+        rounds=1 if quick else 3,
+        vocabularies=(2_000, 8_000) if quick else tuple(options.vocabularies),
+        shape=dict(zip(FULL, options.shape, strict=True)) if options.shape else shape,
+        precisions=tuple(options.precisions),
+        threads=options.threads,
+        device=options.device,
+    )
+
+
+def main() -> None:
+    options = parse()
     with tempfile.TemporaryDirectory() as folder:
-        texts = {}
-        for side in ("source", "target"):
-            texts[side] = Path(folder) / side
-            texts[side].write_text("\n".join(corpus.pairs[side].to_pylist()), encoding="utf8")
-        (Path(folder) / "vocabulary").mkdir()
-        train_vocabulary(
-            texts,
-            VocabularyConfig(size=2_000 if options.quick else 16_000),
-            Path(folder) / "vocabulary",
-        )
-        bench = Bench(
-            pairs=corpus,
-            tokenizer_dir=Path(folder) / "vocabulary",
-            folder=Path(folder),
-            steps=20 if options.quick else 100,
-            long_steps=options.long_steps,
-            rounds=1 if options.quick else 3,
-            vocabularies=(2_000, 8_000) if options.quick else tuple(options.vocabularies),
-            shape=dict(zip(FULL, options.shape, strict=True))
-            if options.shape
-            else QUICK
-            if options.quick
-            else FULL,
-            precisions=tuple(options.precisions),
-            threads=options.threads,
-            device=options.device,
-        )
+        bench = bench_of(options, Path(folder))
         lines = [f"Measured {machine(bench)}", "", f"    python {' '.join(sys.argv)}", ""]
         for name in options.only:
             for line in SECTIONS[name](bench):

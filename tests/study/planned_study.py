@@ -15,6 +15,7 @@ from weam_ray.artifacts import Step, Store, Work
 from weam_ray.errors import ConfigError
 from weam_ray.study.config import StudyConfig
 from weam_ray.study.estimate import Estimate, Machine, estimate
+from weam_ray.study.grid import Grid, expand
 from weam_ray.study.plan import Plan, make_plan
 from weam_ray.study.reading import read_study
 
@@ -158,3 +159,11 @@ def refused(path: Path, *overrides: str) -> str:
 def line_of(path: Path, start: str) -> int:
     lines = path.read_text().splitlines()
     return next(n for n, line in enumerate(lines, 1) if line.strip().startswith(start))
+
+
+def grid_of(study: StudyConfig) -> Grid:
+    return expand(study, study.data_dir)
+
+
+def labels(grid: Grid) -> list[str]:
+    return [cell.key.label for cell in grid.cells]

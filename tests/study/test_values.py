@@ -216,6 +216,9 @@ def test_a_value_that_cannot_be_is_named_with_its_line_and_cure(
     [
         # Claims are made on the first task; another may have dev alone, as TyDiQA's gold passages.
         {"questions": {"x": {**X, "test": None}}, "grid": {"task": ["xnli", "x"]}},
+        # A German context with an English question is a row of its own.
+        {**ASKED, "questions": {"x": {**X, "pairs": "every"}},
+         "gates": [{"name": "g", "above": "word-overlap-only", "languages": ["de-en"]}]},
         # No cell trains on English.
         {**ASKED, "questions": {"x": {**X, "train_languages": ["de"]}},
          "grid": {"task": ["x"], "setting": "translate-train"}},

@@ -82,7 +82,7 @@ def encoder_maker(job: Job, store: Store) -> Maker:
         with _forwarded(scratch / _PROGRESS, work.report):
             _fit(task, job)
         facts = json.loads((scratch / _FACTS).read_text(encoding="utf8"))
-        work.facts.update(facts, workers=job.workers)
+        work.facts.update(facts)
         shutil.rmtree(scratch)
 
     return make

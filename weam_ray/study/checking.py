@@ -310,12 +310,15 @@ def _gates(study: StudyConfig) -> Iterator[Problem]:
             continue
         pairs = task == XNLI
         data, config = data_of(study, task), study.transfer if pairs else study.qa
+        languages = list(data.languages)
+        if not isinstance(data, ItemsConfig):  # "de-en": a German context, asked in English
+            languages += [f"{one}-{other}" for one, other in data.language_pairs() if one != other]
         systems = ("base", "random-encoder", *(PAIR_SYSTEMS if pairs else QUESTION_SYSTEMS))
         asked: list[tuple[Key, str, Sequence[str], str]] = [
             (("system",), gate.system, systems, "unknown rows"),
             (("above",), gate.above, systems, "unknown rows"),
             *(
-                (("languages", number), language, data.languages, f"{task} has no such language")
+                (("languages", number), language, languages, f"{task} has no such language")
                 for number, language in enumerate(gate.languages)
             ),
         ]
