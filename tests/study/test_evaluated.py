@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+
+from test_report import page, source
 
 from weam_ray.artifacts import Artifact, Step
 from weam_ray.identity import StageConfig
 from weam_ray.study.evaluated import read_evaluated
+from weam_ray.study.fact_tables import fact_tables
 from weam_ray.study.grid import Cell
 from weam_ray.transfer.qa.questions import OTHER_LANGUAGE
 
@@ -69,3 +73,16 @@ def test_items_kept_left_out_and_shortened_are_counted_once_by_task_and_split() 
         ("mlqa", "test", 2, 39, {}),
         ("xquad", "test", 1, 10, {}),
     ]
+
+
+def test_every_table_of_facts_is_on_the_page(tmp_path: Path):
+    given = source()
+    tables = list(fact_tables(given))
+    shown = page(tmp_path, given).text
+    assert {"corpora", "dropped", "evaluated", "gates"} <= {table.name for table in tables}
+    rows = [
+        str(row["reasons"]) for table in tables if table.name == "evaluated" for row in table.rows
+    ]
+    assert rows == ["2 answer offset"] and "2 answer offset" in shown
+    missing = [one.name for one in tables if " ".join(one.caption.split()) not in shown]
+    assert missing == []
