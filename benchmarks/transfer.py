@@ -56,7 +56,7 @@ def parse() -> argparse.Namespace:
         part = sections.add_parser(name)
         part.set_defaults(section=section)
         part.add_argument("--data", type=Path, required=True, help="folder with nli/ and qa/")
-        part.add_argument("--encoder", type=Path, help="folder; peer: 4 x 256 untrained without")
+        part.add_argument("--encoder", type=Path, help="folder; peer: an untrained one without")
         part.add_argument("--train-items", type=int, help="default: all")
         part.add_argument("--dev-items", type=int, help="a language; default: all")
         part.add_argument("--epochs", type=float, default=1.0)
@@ -64,6 +64,9 @@ def parse() -> argparse.Namespace:
         part.add_argument("--threads", type=int, default=2)
         part.add_argument("--learning-rate", type=float, default=2e-4)
         part.add_argument("--write", type=Path, help="put the text between this file's markers")
+    sections.choices["peer"].add_argument(
+        "--shape", nargs=2, type=int, default=(4, 256), metavar=("LAYERS", "WIDTH")
+    )
     sections.choices["peer"].add_argument(
         "--precisions",
         nargs="+",

@@ -52,7 +52,7 @@ def peer_section(arguments: argparse.Namespace, scratch: Path) -> str:
     if importlib.util.find_spec("accelerate") is None:
         sys.exit("Trainer needs accelerate, installed apart; see --help of the whole.")
     items = nli(arguments, test=False)
-    encoder = arguments.encoder or untrained(items, scratch / "encoder")
+    encoder = arguments.encoder or untrained(items, scratch / "encoder", *arguments.shape)
     tokens = tokenise_items(items, encoder, 128)
     peer = Side()
     ours: dict[Precision, Side] = {precision: Side() for precision in arguments.precisions}
@@ -65,8 +65,8 @@ def peer_section(arguments: argparse.Namespace, scratch: Path) -> str:
     return peer_text(peer, ours, items, tokens, arguments)
 
 
-def untrained(items: pa.Table, folder: Path) -> Path:
-    """An untrained BERT (4 layers, 256 wide) with a 16k vocabulary of these items' texts."""
+def untrained(items: pa.Table, folder: Path, layers: int, width: int) -> Path:
+    """An untrained BERT with a 16k vocabulary of these items' texts."""
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
@@ -82,13 +82,13 @@ def untrained(items: pa.Table, folder: Path) -> Path:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(tokenizer),
-        hidden_size=256,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        intermediate_size=1024,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        intermediate_size=4 * width,
         max_position_embeddings=128,
         # At BERT's 0.02 an encoder this narrow gives one class to everything.
-        initializer_range=256**-0.5,
+        initializer_range=width**-0.5,
     )
     BertForMaskedLM(config).save_pretrained(folder)
     return folder
@@ -225,7 +225,8 @@ def peer_text(
 ) -> str:
     train = int(pc.sum(pc.equal(items["split"], "train")).as_py())
     share = float(tokens.lengths.mean()) / 128
-    what = f"`{arguments.encoder.name}`" if arguments.encoder else "4 × 256, untrained"
+    shape = " × ".join(map(str, arguments.shape))
+    what = f"`{arguments.encoder.name}`" if arguments.encoder else f"{shape}, untrained"
     sides = [peer, *ours.values()]
     names = ["run_xnli-style, Trainer", *(f"weam_ray, {precision}" for precision in ours)]
     lines = [
